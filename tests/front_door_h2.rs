@@ -213,18 +213,28 @@ async fn fault_d42_a_client_that_connects_again_cancels_few_calls() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_d43_unread_responses_are_bounded_and_given_back() {
-    const CLIENTS: usize = 10;
+    // Of 1,000 responses of 1 MiB, each connection gets 16 and some that were begun at once.
+    unread_responses_are_bounded("/mebibyte", 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_d43_unread_streamed_responses_are_bounded_and_given_back() {
+    // 4,000 responses that hold 300 KiB each.
+    unread_responses_are_bounded("/parts", 40).await;
+}
+
+async fn unread_responses_are_bounded(path: &str, clients: usize) {
     let front = Front::start(1_000, ms(10_000));
     let before = front.memory();
     let frames: Vec<u8> = std::iter::once(no_window())
-        .chain(streams(100).map(|stream| request(stream, "/mebibyte")))
+        .chain(streams(100).map(|stream| request(stream, path)))
         .flatten()
         .collect();
-    let mut clients = Vec::new();
-    for _ in 0..CLIENTS {
+    let mut opened = Vec::new();
+    for _ in 0..clients {
         let mut client = Client::connect(front.addr).await;
         client.send(&frames).await.unwrap();
-        clients.push(client);
+        opened.push(client);
     }
     let (mut most, mut slowest) = (0, ms(0));
     for _ in 0..200 {
@@ -238,10 +248,9 @@ async fn fault_d43_unread_responses_are_bounded_and_given_back() {
         "memory grew by {most} MB after {} calls, others waited {slowest:?}",
         counts.calls
     );
-    // Of 1,000 responses of 1 MiB, each connection gets 16 and some that were begun at once.
     assert!(most < 384, "{most} MB");
     assert!(slowest < ms(2_000), "{slowest:?}");
-    drop(clients);
+    drop(opened);
     front
         .until(|counts| counts.open == 1 && counts.unsent == 0)
         .await;

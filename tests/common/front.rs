@@ -20,9 +20,10 @@ const ROLE: &str = "FRONT_DOOR_HEADER_TIMEOUT";
 
 /// Runs the server if the parent process has set [`ROLE`]; does nothing if a test runner called.
 ///
-/// `/slow` never responds, `/stream` responds with a body that never ends. `/mebibyte` responds with 1 MiB. `/counts` responds with five numbers: calls of
-/// other paths, calls in flight, open connections, connections that were closed for being slow, and response
-/// bytes that are not sent.
+/// `/slow` never responds, `/stream` responds with a body that never ends. `/mebibyte` responds with 1 MiB,
+/// `/parts` with two parts, of which the second has 300 KiB and waits in memory. `/counts` responds with five
+/// numbers: calls of other paths, calls in flight, open connections, connections that were closed for being
+/// slow, and response bytes that are not sent.
 pub(crate) async fn serve_if_requested() {
     let Ok(header_timeout) = std::env::var(ROLE) else {
         return;
@@ -61,6 +62,11 @@ fn counting(connections: tower_fanout_http::server::Connections) -> Router {
         }
         if request.uri().path() == "/stream" {
             return Body::from_stream(futures_util::stream::pending::<Result<String, Infallible>>());
+        }
+        if request.uri().path() == "/parts" {
+            let parts = ["first".to_owned(), "x".repeat(300 << 10)];
+            let parts = parts.map(Ok::<_, Infallible>);
+            return Body::from_stream(futures_util::stream::iter(parts));
         }
         if request.uri().path() == "/mebibyte" {
             return "x".repeat(1 << 20).into();

@@ -27,6 +27,10 @@ const MAX_EXPECTED: usize = 8 << 20;
 /// client reads.
 const MAX_UNSENT: usize = 16 << 20;
 
+/// Minimum number of bytes for which an unsent part of a streamed response counts, as the parts after it wait
+/// in memory too.
+const MIN_STREAMED: usize = 256 << 10;
+
 /// Time between two attempts to begin a call or to continue a body.
 const RETRY: Duration = Duration::from_millis(10);
 
@@ -77,6 +81,16 @@ impl Calls {
     pub(super) fn are_full(&self) -> bool {
         let many = self.unsent() >= MAX_UNSENT;
         many && (self.are_pressed() || !self.reading.is_recent()) || self.connections.is_full()
+    }
+
+    /// Returns `true` if streamed responses must end, because the client does not read and space is short.
+    pub(super) fn drop_streamed(&self) -> bool {
+        self.unsent() > 0 && self.are_full()
+    }
+
+    /// Counts a response that was dropped.
+    pub(super) fn count_dropped(&self) {
+        self.connections.count_refused();
     }
 
     /// Returns `true` if the response of a further call is likely to find space.
@@ -147,13 +161,13 @@ impl Call {
     /// Records the begin of the response, with its size if that is known. Returns `false` if the response
     /// must be dropped, as too many bytes are unsent already.
     pub(super) fn respond(&self, size: Option<u64>) -> bool {
-        let connections = &self.activity.calls().connections;
+        let calls = self.activity.calls();
         if let Some(size) = size {
-            connections.record_response(size);
+            calls.connections.record_response(size);
         }
-        let accepted = !self.activity.calls().are_full();
+        let accepted = !calls.are_full();
         if !accepted {
-            connections.count_refused();
+            calls.count_dropped();
         }
         accepted
     }
@@ -214,6 +228,11 @@ impl Unsent {
         }
         calls.connections.add_unsent(bytes);
         Self { activity, bytes }
+    }
+
+    /// Counts a part of a streamed response, of `bytes` bytes.
+    pub(super) fn streamed(activity: Arc<Activity>, bytes: usize) -> Self {
+        Self::new(activity, bytes.max(MIN_STREAMED))
     }
 
     /// Records that `count` bytes were sent.
@@ -343,6 +362,25 @@ mod tests {
         assert!(responds());
         let _more = Unsent::new(Arc::clone(&activity), MAX_UNSENT);
         assert!(!responds(), "the process holds half of its limit");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn fault_d43_unread_parts_of_streamed_responses_count_256_kib() {
+        let activity = activity();
+        let part = |bytes| Unsent::streamed(Arc::clone(&activity), bytes);
+        let mut parts: Vec<_> = (0..63).map(|_| part(10)).collect();
+        advance(Duration::from_secs(1)).await;
+        assert!(!activity.calls().drop_streamed());
+        parts.push(part(10));
+        assert!(activity.calls().drop_streamed());
+        parts.truncate(1);
+        parts[0].sent(10);
+        assert_eq!(activity.calls().unsent(), MIN_STREAMED - 10);
+        parts.clear();
+        assert_eq!(activity.calls().unsent(), 0);
+        let long = part(MIN_STREAMED + 1);
+        assert_eq!(activity.calls().unsent(), MIN_STREAMED + 1);
+        drop(long);
     }
 
     #[tokio::test(start_paused = true)]

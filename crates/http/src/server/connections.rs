@@ -95,7 +95,8 @@ impl Connections {
         self.0.refused.load(Ordering::Relaxed)
     }
 
-    /// Returns the number of response bytes that wait for clients to read them.
+    /// Returns the number of response bytes that wait for clients to read them. A part of a response without
+    /// a known size counts at least 256 KiB, for the parts that wait behind it.
     #[must_use]
     pub fn unsent(&self) -> usize {
         self.0.unsent.load(Ordering::Relaxed)

@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    error::Error,
     future::Future,
     io::IoSlice,
     net::SocketAddr,
@@ -22,6 +23,9 @@ use super::{
     calls::{Call, Unsent, Wait},
 };
 use crate::forwarded::PeerAddr;
+
+/// Error code of a response whose client does not read.
+const CALM: h2::Reason = h2::Reason::ENHANCE_YOUR_CALM;
 
 /// Wraps the user's service and records each request and response in the connection's [`Activity`].
 ///
@@ -104,7 +108,7 @@ where
         let size = response.body().size_hint().exact();
         if let Some(call) = call.take_if(|call| !call.respond(size)) {
             call.end();
-            return Poll::Ready(Err(h2::Reason::ENHANCE_YOUR_CALM.into()));
+            return Poll::Ready(Err(CALM.into()));
         }
         // A body of known size costs the service nothing more, so its client may drop it.
         if let Some(call) = call.take_if(|_| size.is_some()) {
@@ -131,18 +135,29 @@ pin_project! {
     }
 }
 
-impl<B: Body> Body for TrackedBody<B> {
+impl<B> Body for TrackedBody<B>
+where
+    B: Body,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     type Data = TrackedChunk<B::Data>;
-    type Error = B::Error;
+    type Error = Box<dyn Error + Send + Sync>;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, B::Error>>> {
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let mut this = self.project();
+        let streamed = this.call.is_some();
         if let Some(in_flight) = this.in_flight.as_ref() {
-            // Not recorded as a wait for the service: the client is to read other responses.
             let calls = in_flight.activity().calls();
+            // A wait would keep in memory what the service has for this response.
+            if let Some(call) = this.call.take_if(|_| calls.drop_streamed()) {
+                calls.count_dropped();
+                call.end();
+                return Poll::Ready(Some(Err(h2::Error::from(CALM).into())));
+            }
+            // Not recorded as a wait for the service: the client is to read other responses.
             ready!(this.wait.poll_until(cx, || !calls.are_full()));
         }
         let frame = this.body.as_mut().poll_frame(cx);
@@ -154,14 +169,19 @@ impl<B: Body> Body for TrackedBody<B> {
             call.end();
         }
         let in_flight = this.in_flight.as_ref();
-        frame.map_ok(|frame| {
+        let count = if streamed && !ended {
+            Unsent::streamed
+        } else {
+            Unsent::new
+        };
+        let frame = frame.map_ok(|frame| {
             frame.map_data(|data| TrackedChunk {
-                unsent: in_flight
-                    .map(|it| Unsent::new(Arc::clone(it.activity()), data.remaining())),
+                unsent: in_flight.map(|it| count(Arc::clone(it.activity()), data.remaining())),
                 data,
                 in_flight: in_flight.map(ResponseInFlight::chunk),
             })
-        })
+        });
+        frame.map_err(Into::into)
     }
 
     fn is_end_stream(&self) -> bool {
