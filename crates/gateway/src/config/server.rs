@@ -104,24 +104,37 @@ pub(super) fn server(reader: &ValueReader<'_>) -> Server {
 fn addresses(map: &mut MapReader<'_>, server: &mut Server) {
     map.set("listen", &mut server.listen, address);
     map.set("admin", &mut server.admin, address);
-    let Some(admin) = map.take("admin") else {
+    let (listen, admin) = (server.listen, server.admin);
+    // An address that is not written has its default.
+    let (at_listen, at_admin) = (map.take("listen"), map.take("admin"));
+    if overlap(listen, admin) {
+        if let Some(reader) = at_admin.or(at_listen) {
+            let message = if listen == admin {
+                format!("listen and admin must differ, got {admin} for both")
+            } else {
+                format!("listen {listen} and admin {admin} overlap; use another port")
+            };
+            reader.error("invalid", message);
+        }
         return;
-    };
-    // Port 0 binds a different free port each time.
-    if server.admin == server.listen && server.admin.port() != 0 {
+    }
+    if let Some(reader) = at_admin
+        && !admin.ip().is_loopback()
+    {
         let message = format!(
-            "listen and admin must differ, got {} for both",
-            server.admin
-        );
-        admin.error("invalid", message);
-    } else if !server.admin.ip().is_loopback() {
-        let message = format!(
-            "the admin address {} is reachable from other hosts and has no authentication",
-            server.admin
+            "the admin address {admin} is reachable from other hosts and has no authentication"
         );
         let help = "listen on 127.0.0.1, or restrict access by other means";
-        admin.warning("open_admin", message, help);
+        reader.warning("open_admin", message, help);
     }
+}
+
+/// Returns `true` if only one of the addresses can be bound. An unspecified address, such as `0.0.0.0`, is
+/// every address of its family. Port 0 binds a different free port each time.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let unspecified = one.ip().is_unspecified() || other.ip().is_unspecified();
+    let same_host = one.ip() == other.ip() || unspecified && one.is_ipv4() == other.is_ipv4();
+    one.port() == other.port() && one.port() != 0 && same_host
 }
 
 /// Bounds of client timeouts. Shorter ones would cut well-behaved clients, longer ones would not

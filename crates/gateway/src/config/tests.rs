@@ -268,6 +268,30 @@ fn fault_j27_refuses_endpoints_that_would_call_another_address() {
 }
 
 #[test]
+fn fault_j4_refuses_addresses_that_overlap() {
+    let plan = "orchestrate: { plan: { a: { downstream: up, request: { path: / } } } }";
+    let up = "downstreams: { up: { endpoints: [{ url: \"http://up:8080\" }] } }";
+    for (server, overlaps) in [
+        ("listen: \"0.0.0.0:81\", admin: \"127.0.0.1:81\"", true),
+        ("listen: \"127.0.0.1:81\", admin: \"0.0.0.0:81\"", true),
+        ("listen: \"[::]:81\", admin: \"[::1]:81\"", true),
+        // The default of `admin` counts too.
+        ("listen: \"0.0.0.0:9901\"", true),
+        ("listen: \"127.0.0.2:81\", admin: \"127.0.0.1:81\"", false),
+        ("listen: \"0.0.0.0:81\", admin: \"127.0.0.1:82\"", false),
+        ("listen: \"0.0.0.0:0\", admin: \"127.0.0.1:0\"", false),
+    ] {
+        let text = format!("version: 1\nserver: {{ {server} }}\n{up}\n{plan}\n");
+        let report = report("addresses.yaml", &text);
+        assert_eq!(
+            report.contains("overlap; use another port"),
+            overlaps,
+            "{report}"
+        );
+    }
+}
+
+#[test]
 fn fault_j18_refuses_words_that_are_no_log_level() {
     golden("j4_log_level");
 }
