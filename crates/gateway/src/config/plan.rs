@@ -195,7 +195,7 @@ fn plan(
         check_quorum(reader, aggregate.strategy, &nodes);
     }
     check_conflicts(&aggregate, &nodes, choose);
-    check_failures(&reader, &aggregate, &nodes);
+    check_failures(&reader, &aggregate, &nodes, names.tiers);
     // An invalid `auth` is reported already, and says nothing about the tiers.
     if !matches!(auth, Some(None)) {
         let auth = auth.as_ref().and_then(Option::as_ref);

@@ -2,7 +2,7 @@
 
 use http::Method;
 use indexmap::IndexMap;
-use tower_fanout::{Strategy, layers::fallback::OutcomeSet};
+use tower_fanout::Strategy;
 
 use tower_fanout_json::template::{Reference, Root};
 
@@ -99,6 +99,7 @@ pub(in crate::config) fn check_failures(
     reader: &ValueReader<'_>,
     aggregate: &Aggregate,
     nodes: &Nodes<'_, '_>,
+    tiers: &IndexMap<String, Tier>,
 ) {
     let known = nodes
         .iter()
@@ -110,7 +111,9 @@ pub(in crate::config) fn check_failures(
     };
     let answering = |counts: &dyn Fn(&str) -> bool| {
         let counted = known.iter().filter(|(name, _)| counts(name));
-        counted.filter(|(_, node)| always_answers(node)).count()
+        counted
+            .filter(|(_, node)| always_answers(node, tiers))
+            .count()
     };
     let required = |name: &str| is_required(nodes, name);
     let needed = known.iter().filter(|(name, _)| required(name)).count();
@@ -131,13 +134,21 @@ pub(in crate::config) fn check_failures(
     }
 }
 
-/// Returns `true` if a static fallback answers for every failure of the node. A node that may be left out
-/// does not always answer.
-fn always_answers(node: &Node) -> bool {
-    let mut fixed = (node.fallback.iter())
-        .filter(|fallback| matches!(fallback.target, FallbackTarget::Static(_)));
-    let covers = |on: &OutcomeSet| on.failure && on.throttled && on.local && on.timeout;
-    node.when.is_none() && node.tiers.is_empty() && fixed.any(|fallback| covers(&fallback.on))
+/// Returns `true` if static fallbacks together answer for every failure of the node. A node that some of the
+/// callers in `tiers` leave out does not always answer.
+fn always_answers(node: &Node, tiers: &IndexMap<String, Tier>) -> bool {
+    let fixed = || {
+        let steps = node.fallback.iter();
+        let fixed = steps.filter(|step| matches!(step.target, FallbackTarget::Static(_)));
+        fixed.map(|step| &step.on)
+    };
+    let for_all = node.tiers.is_empty() || tiers.keys().all(|tier| node.tiers.contains(tier));
+    node.when.is_none()
+        && for_all
+        && fixed().any(|on| on.failure)
+        && fixed().any(|on| on.throttled)
+        && fixed().any(|on| on.local)
+        && fixed().any(|on| on.timeout)
 }
 
 /// Warns about downstreams, policies and JWT providers that nothing uses. `reader` is the whole file, which
