@@ -43,6 +43,8 @@ pub(super) struct Names<'n> {
     pub(super) tiers: &'n IndexMap<String, Tier>,
     /// `true` if policies and downstreams have no errors, so that the worst-case time of a call is known.
     pub(super) sound: bool,
+    /// `true` if CORS rules are set. Their layer then responds to every `OPTIONS` request.
+    pub(super) has_cors: bool,
 }
 
 /// Reads the routes. `has_api` is `true` if the built-in API is served too.
@@ -80,6 +82,7 @@ pub(super) fn routes(
                 ),
             );
         }
+        check_options(&item, &route, names);
         if has_api && route.path.is_below(ORCHESTRATE) {
             let message = format!("the built-in API is served at {ORCHESTRATE}");
             item.at("match.path").error("duplicate", message);
@@ -87,6 +90,19 @@ pub(super) fn routes(
         routes.push(route);
     }
     routes
+}
+
+/// Reports a route for `OPTIONS` if the CORS layer responds in its place.
+fn check_options(reader: &ValueReader<'_>, route: &Route, names: &Names<'_>) {
+    if names.has_cors && route.method == Method::OPTIONS {
+        let message = format!(
+            "\"{}\" never runs: with server.cors, the gateway responds to every OPTIONS request itself",
+            route.name
+        );
+        let help = "remove the route, or server.cors".to_owned();
+        let reader = reader.at("match.method");
+        reader.error_with_help("never_runs", message, Some(help));
+    }
 }
 
 fn route(reader: &ValueReader<'_>, names: &Names<'_>) -> Option<Route> {

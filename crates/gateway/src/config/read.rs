@@ -81,6 +81,7 @@ fn root(reader: &ValueReader<'_>) -> Config {
         sound: ["policies", "downstreams"]
             .iter()
             .all(|key| reader.at(key).is_sound()),
+        has_cors: (server.as_ref()).is_some_and(|server| server.cors.is_some()),
     };
     let given = root.take("routes");
     let orchestrate = root.take("orchestrate");

@@ -292,6 +292,11 @@ fn fault_j4_refuses_addresses_that_overlap() {
 }
 
 #[test]
+fn fault_j17_refuses_an_options_route_behind_cors() {
+    golden("j17_options");
+}
+
+#[test]
 fn fault_j18_refuses_words_that_are_no_log_level() {
     golden("j4_log_level");
 }
