@@ -289,8 +289,8 @@ fn is_first(node: &Node) -> bool {
     node.depends_on.iter().all(|needed| needed.optional)
 }
 
-/// Returns `true` if each node of `plan` needs the value of `reference`. The nodes without dependencies decide,
-/// because the others are skipped without them.
+/// Returns `true` if each node of `plan` needs the value of `reference`, or too many nodes for its strategy do.
+/// Without a count, the nodes without dependencies decide, because the others are skipped without them.
 fn is_needed_by_all(plan: &PlanConfig, reference: &Reference) -> bool {
     let reads = |node: &Node| {
         let is_same = |used: &Reference| used.root == reference.root && used.path == reference.path;
@@ -299,10 +299,41 @@ fn is_needed_by_all(plan: &PlanConfig, reference: &Reference) -> bool {
     };
     // A node that is not chosen does not fail.
     let is_always_chosen = |node: &Node| node.when.is_none() && node.tiers.is_empty();
-    plan.nodes
-        .values()
-        .filter(|node| is_first(node))
-        .all(|node| is_always_chosen(node) && reads(node))
+    let mut first = plan.nodes.values().filter(|node| is_first(node));
+    first.all(|node| is_always_chosen(node) && reads(node))
+        || plan.nodes.values().all(is_always_chosen)
+            && quorum(plan).is_some_and(|needed| sinks_without(plan, reads) < needed)
+}
+
+/// Returns the number of sinks that the strategy of `plan` counts, or `None` if it does not count.
+const fn quorum(plan: &PlanConfig) -> Option<usize> {
+    match plan.aggregate.strategy {
+        Strategy::First => Some(1),
+        Strategy::Quorum(needed) => Some(needed.get()),
+        _ => None,
+    }
+}
+
+/// Returns the number of nodes on which no other depends, and that can be sent if the nodes for which `fails`
+/// returns `true` cannot.
+fn sinks_without(plan: &PlanConfig, fails: impl Fn(&Node) -> bool) -> usize {
+    let nodes = &plan.nodes;
+    let mut sent: Vec<bool> = nodes.values().map(|node| !fails(node)).collect();
+    // A node may be declared before the nodes that it needs, and no chain is longer than the plan.
+    for _ in 0..nodes.len() {
+        for (index, node) in nodes.values().enumerate() {
+            let hard = node.depends_on.iter().filter(|needed| !needed.optional);
+            let mut hard = hard.filter_map(|needed| nodes.get_index_of(&needed.node));
+            let has_all = hard.all(|needed| sent[needed]);
+            sent[index] &= has_all;
+        }
+    }
+    let is_sink = |name: &str| {
+        let mut needed = nodes.values().flat_map(|node| &node.depends_on);
+        !needed.any(|needed| needed.node == name)
+    };
+    let sinks = nodes.keys().zip(sent);
+    sinks.filter(|(name, sent)| *sent && is_sink(name)).count()
 }
 
 /// Returns for each node of `plan` whether every successful run needs it.
@@ -311,7 +342,8 @@ fn required_nodes(plan: &PlanConfig) -> Vec<bool> {
     let mut required: Vec<bool> = plan
         .nodes
         .values()
-        .map(|node| all || node.required)
+        // A strategy that counts requires no single node.
+        .map(|node| all || node.required && quorum(plan).is_none())
         .collect();
     // A node may be declared before the nodes that it needs, so this repeats until nothing changes.
     loop {

@@ -331,6 +331,42 @@ mod tests {
     }
 
     #[test]
+    fn fault_i18_requires_what_a_strategy_cannot_do_without() {
+        let node = |path: &str, more: &str| {
+            format!("{{ downstream: users, {more} request: {{ path: '{path}' }} }}")
+        };
+        let (q, plain) = (node("/{query.q}", ""), node("/plain", ""));
+        let (before, after) = (
+            node("/b", "depends_on: [a],"),
+            node("/{query.q}", "depends_on: [a],"),
+        );
+        let required = node("/{query.q}", "required: true,");
+        for (nodes, strategy, expected) in [
+            (format!("a: {q}, b: {plain}"), "{ quorum: 2 }", true),
+            (format!("a: {q}, b: {plain}"), "first", false),
+            (format!("a: {plain}, b: {after}"), "first", true),
+            (
+                format!("a: {q}, b: {before}, c: {plain}"),
+                "{ quorum: 2 }",
+                true,
+            ),
+            (
+                format!("a: {q}, b: {plain}, c: {plain}"),
+                "{ quorum: 2 }",
+                false,
+            ),
+            (format!("a: {required}, b: {plain}"), "first", false),
+        ] {
+            // The helper closes the last brace.
+            let plan = format!("{nodes} }}, aggregate: {{ strategy: {strategy}");
+            let config = config(&[("GET", "/a", &plan)]);
+            let document = document(None, &config.routes);
+            let parameter = &document["paths"]["/a"]["get"]["parameters"][0];
+            assert_eq!(parameter["required"], expected, "{plan}");
+        }
+    }
+
+    #[test]
     fn documents_the_required_scopes_and_roles() {
         let file = "version: 1
 auth: { jwt: { main: { keys: [{ secret: 0123456789abcdef0123456789abcdef }], issuers: [me], audiences: [you], algorithms: [HS256] } } }
