@@ -112,6 +112,10 @@ impl Backend {
                 }
                 self.warn(node, branch, error);
             }
+            // An error status that is no failure, such as 404, is an answer of the downstream itself.
+            Some(error) if error.kind() == ErrorKind::Status => {
+                failures.only_fallbacks.store(false, Ordering::Relaxed);
+            }
             _ => {}
         }
     }

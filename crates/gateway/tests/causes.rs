@@ -307,6 +307,23 @@ async fn fault_f43_an_error_status_behind_a_fallback_is_kept() {
 }
 
 #[tokio::test]
+async fn fault_f43_a_missing_page_ends_the_degraded_health() {
+    let (up, _) = stub(|call| match call {
+        0 => broken(call),
+        _ => (ms(0), http::StatusCode::NOT_FOUND, json!({})),
+    })
+    .await;
+    let plan = "    up: { downstream: up, request: { path: / }, fallback: [{ static: [] }] }";
+    let gateway = Gateway::start(&[("up", up)], plan, "policies: { p: { retry: off } }\n").await;
+    for health in ["DEGRADED", "UP"] {
+        let answer = gateway.ask(json!({})).await;
+        assert_eq!(answer.service("up", "/error/kind"), "status");
+        let found = gateway.post("/health", json!({})).await;
+        assert_eq!(found.at("/status"), health);
+    }
+}
+
+#[tokio::test]
 async fn fault_f44_an_open_breaker_does_not_hide_the_last_failure() {
     let authority = CertificateAuthority::new();
     let tls = ServerTls::new(&authority.issue_expired(&["localhost"]));
