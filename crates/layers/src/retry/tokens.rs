@@ -374,15 +374,16 @@ mod tests {
             steps in prop::collection::vec((0u64..2_000, 0u8..4), 1..120),
         ) {
             let config = BudgetConfig::new().ratio(f64::from(ratio) / 1000.0).min_per_sec(f64::from(per_sec)).timeout_cost(2.5);
-            let budget = TokenBudget::new(&config);
+            // With a paused clock, the budget begins exactly at `start`, however slow the machine is.
+            let clock = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+            let _paused = clock.enter();
+            let (start, budget) = clock.block_on(async { (Instant::now(), TokenBudget::new(&config)) });
             let mut model = Model { per_second: per_sec, level: Model::SPAN, moves: Vec::new() };
-            let start = Instant::now();
             let (mut now, mut paid) = (start, Vec::new());
             for (gap, act) in steps {
                 let gap = Duration::from_millis(gap);
                 now += gap;
                 model.refill(gap);
-                // The budget was created a moment before `start`, so no step falls on the edge of a slot.
                 let slot = (now - start).as_secs();
                 match act {
                     0 | 1 => {
