@@ -54,6 +54,16 @@ struct Failures {
     warnings: Mutex<HashMap<ErrorKind, RateLimit>>,
 }
 
+impl Failures {
+    /// Records that the downstream itself has answered.
+    fn record_answer(&self) {
+        // Written only on a change, because every core reads it for each call.
+        if self.only_fallbacks.load(Ordering::Relaxed) {
+            self.only_fallbacks.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Minimum time between two warnings of one kind for one downstream.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
@@ -102,9 +112,7 @@ impl Backend {
     pub(crate) fn record(&self, node: &str, branch: &Branch) {
         let failures = &self.failures;
         match &branch.error {
-            None if branch.status == Status::Success => {
-                failures.only_fallbacks.store(false, Ordering::Relaxed);
-            }
+            None if branch.status == Status::Success => failures.record_answer(),
             Some(error) if self.has_failed(branch, error) => {
                 *locked(&failures.last) = Some((error.kind(), SystemTime::now()));
                 if branch.status == Status::Fallback {
@@ -113,9 +121,7 @@ impl Backend {
                 self.warn(node, branch, error);
             }
             // An error status that is no failure, such as 404, is an answer of the downstream itself.
-            Some(error) if error.kind() == ErrorKind::Status => {
-                failures.only_fallbacks.store(false, Ordering::Relaxed);
-            }
+            Some(error) if error.kind() == ErrorKind::Status => failures.record_answer(),
             _ => {}
         }
     }

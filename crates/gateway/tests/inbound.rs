@@ -21,7 +21,7 @@ downstreams:
 routes:
   - name: reads
     match: {{ method: POST, path: /reads }}
-    plan: {{ up: {{ downstream: up, required: true, request: {{ method: POST, path: /, body: {{ to: \"{{body.to|nobody}}\" }} }} }} }}
+    plan: {{ up: {{ downstream: up, required: true, request: {{ method: POST, path: /, body: {{ to: \"{{body.to|none}}\" }} }} }} }}
   - name: conditional
     match: {{ method: POST, path: /conditional }}
     plan: {{ up: {{ downstream: up, request: {{ path: / }}, when: \"body.to == 'ada'\" }}, other: {{ downstream: up, request: {{ path: / }} }} }}

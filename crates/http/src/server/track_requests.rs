@@ -66,16 +66,14 @@ where
 /// ([RFC 9113 §8.2.3](https://www.rfc-editor.org/rfc/rfc9113#section-8.2.3)). HTTP/1.1 does not, but a caller
 /// can send them, and readers of the first line and of all lines would disagree.
 fn join_cookies(headers: &mut HeaderMap) {
-    let lines: Vec<&[u8]> = headers
-        .get_all(COOKIE)
-        .iter()
-        .map(HeaderValue::as_bytes)
-        .collect();
-    if lines.len() > 1 {
-        // Never fails, because valid values are joined by valid characters.
-        if let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
-            headers.insert(COOKIE, joined);
-        }
+    let lines = || headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    if lines().nth(1).is_none() {
+        return;
+    }
+    let joined = lines().collect::<Vec<_>>().join(&b"; "[..]);
+    // Never fails, because valid values are joined by valid characters.
+    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+        headers.insert(COOKIE, joined);
     }
 }
 
@@ -204,6 +202,18 @@ pub(super) struct TrackedChunk<D> {
     unsent: Option<Unsent>,
 }
 
+impl<D> TrackedChunk<D> {
+    /// Records that the client has taken `count` bytes.
+    fn record_taken(&mut self, count: usize) {
+        if let Some(unsent) = &mut self.unsent {
+            unsent.sent(count);
+        }
+        if let Some(in_flight) = &self.in_flight {
+            in_flight.record_taken();
+        }
+    }
+}
+
 impl<D: Buf> Buf for TrackedChunk<D> {
     fn remaining(&self) -> usize {
         self.data.remaining()
@@ -219,18 +229,11 @@ impl<D: Buf> Buf for TrackedChunk<D> {
 
     fn advance(&mut self, count: usize) {
         self.data.advance(count);
-        if let Some(unsent) = &mut self.unsent {
-            unsent.sent(count);
-        }
-        if let Some(in_flight) = &self.in_flight {
-            in_flight.record_taken();
-        }
+        self.record_taken(count);
     }
 
     fn copy_to_bytes(&mut self, count: usize) -> Bytes {
-        if let Some(unsent) = &mut self.unsent {
-            unsent.sent(count);
-        }
+        self.record_taken(count);
         self.data.copy_to_bytes(count)
     }
 }
