@@ -646,6 +646,57 @@ async fn fault_e21_a_number_in_a_placeholder_is_an_index_or_a_name() {
 }
 
 #[tokio::test]
+async fn fault_e21_a_default_replaces_only_a_missing_value() {
+    let (up, _) = stub(quick).await;
+    let plan = "    a: { downstream: up, request: { path: / } }\n";
+    let route = |name: &str, nodes: &str| {
+        format!(
+            "  - {{ name: {name}, match: {{ method: POST, path: /{name} }}, plan: {{ {nodes} }} }}\n"
+        )
+    };
+    let request = "request: { path: '/{body.n|1}' }";
+    let more = String::from("routes:\n")
+        + &route(
+            "one",
+            &format!("a: {{ downstream: up, required: true, {request} }}"),
+        )
+        + &route("all", &format!("a: {{ downstream: up, {request} }}"))
+        + &route(
+            "some",
+            &format!(
+                "a: {{ downstream: up, {request} }}, b: {{ downstream: up, request: {{ path: / }} }}"
+            ),
+        );
+    let gateway = Gateway::start(&[("up", up)], plan, &more).await;
+    let document = Document::of(&gateway).await;
+    for (name, value, accepted) in [
+        ("one", json!(7), true),
+        ("one", json!(null), true),
+        ("one", json!({}), false),
+        ("one", json!(".."), false),
+        ("all", json!(null), true),
+        ("all", json!([]), false),
+        ("some", json!([]), true),
+    ] {
+        let path = format!("/{name}");
+        let operation = document.operation(&Method::POST, &path);
+        let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+        let headers = [(JSON.0, JSON.1.to_owned())];
+        let body = json!({"n": value});
+        let answer = gateway
+            .send(Method::POST, &path, &headers, &body.to_string())
+            .await;
+        let expected = if accepted { 200 } else { 400 };
+        assert_eq!(answer.status, expected, "{name} {body}: {}", answer.text);
+        assert_eq!(
+            document.errors(schema, &body).is_empty(),
+            accepted,
+            "{name} {body}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn fault_e21_the_operation_names_each_input_that_a_route_requires() {
     let gateway = gateway().await;
     let document = Document::of(&gateway).await;

@@ -321,6 +321,53 @@ async fn fault_i1_fault_i4_a_value_that_is_no_text_is_not_missing() {
 }
 
 #[tokio::test]
+async fn fault_i1_fault_i18_json_that_is_no_text_is_a_bad_param() {
+    let (up, seen) = stub(quick).await;
+    let node =
+        |request: &str| format!("a: {{ downstream: up, request: {{ method: POST, {request} }} }}");
+    let mut routes = String::new();
+    let requests = [
+        "path: '/{body.v}'",
+        "path: '/{body.v|1}'",
+        "path: /, query: { q: '{body.v}' }",
+        "path: /, headers: { x: '{body.v}' }",
+        "path: /, body: { v: 'a{body.v}' }",
+    ];
+    for (index, request) in requests.iter().enumerate() {
+        let plan = node(request);
+        routes += &format!(
+            "  - {{ name: r{index}, match: {{ method: POST, path: /{index} }}, plan: {{ {plan} }} }}\n"
+        );
+    }
+    let other = "b: { downstream: up, request: { path: /b } }";
+    routes += &format!(
+        "  - {{ name: alone, match: {{ method: POST, path: /alone }}, plan: {{ {}, {other} }} }}\n",
+        node(requests[0])
+    );
+    let gateway = Gateway::from_text(&file(up, &routes)).await;
+    let send = async |path: &str, value: &str| {
+        let headers = [("content-type", "application/json".to_owned())];
+        let body = format!("{{\"v\": {value}}}");
+        gateway.send(Method::POST, path, &headers, &body).await
+    };
+    for (index, request) in requests.iter().enumerate() {
+        for value in ["{}", "[1]", r#""a\ud800""#] {
+            let answer = send(&format!("/{index}"), value).await;
+            assert_eq!(answer.status.as_u16(), 400, "{request} {value}");
+            assert_eq!(answer.at("/code"), "bad_param");
+            assert_eq!(answer.at("/errors/0/pointer"), "/v");
+        }
+    }
+    assert_eq!(send("/0", "null").await.at("/code"), "missing_param");
+    assert_eq!(seen.calls(), 0);
+    assert_eq!(send("/1", "null").await.status, StatusCode::OK);
+    // With a node that can be sent, the other fails alone.
+    let answer = send("/alone", "{}").await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.service("a", "/error/kind"), "template");
+}
+
+#[tokio::test]
 async fn fault_e16_execute_is_a_boolean() {
     let (up, seen) = stub(quick).await;
     let plan = "    a: { downstream: up, request: { path: / } }\n";

@@ -365,13 +365,13 @@ fn fault_i3_never_interprets_placeholders_in_values() {
 
 #[test]
 fn fault_i4_names_missing_values_in_all_positions() {
-    let source = Raw::new(r#"{"null": null, "object": {}, "list": [1]}"#);
+    let source = Raw::new(r#"{"null": null}"#);
     let get = || RequestTemplate::new(Method::POST, "/").unwrap();
     let assert_missing = |template: RequestTemplate, name: &str| {
         let error = template.render(&source).unwrap_err();
         assert_eq!(error.to_string(), format!("missing value for {{{name}}}"));
     };
-    for name in ["jwt.none", "body.null", "user.object", "user.list"] {
+    for name in ["jwt.none", "body.null"] {
         let placeholder = format!("{{{name}}}");
         let path = RequestTemplate::new(Method::GET, &format!("/{placeholder}"));
         assert_missing(path.unwrap(), name);
@@ -386,6 +386,35 @@ fn fault_i4_names_missing_values_in_all_positions() {
         get().body(&json!({"a": ["{jwt.none}"]})).unwrap(),
         "jwt.none",
     );
+}
+
+#[test]
+fn fault_i1_objects_arrays_and_surrogates_are_no_text() {
+    let source = Raw::new(r#"{"object": {}, "list": [1], "surrogate": "a\ud800"}"#);
+    for name in ["object", "list", "surrogate"] {
+        // A default replaces only a missing value.
+        for placeholder in [
+            format!("{{body.{name}}}"),
+            format!("{{user.{name}}}"),
+            format!("{{body.{name}|1}}"),
+        ] {
+            let post = |path: &str| RequestTemplate::new(Method::POST, path);
+            for template in [
+                post(&format!("/{placeholder}")),
+                post("/").and_then(|template| template.query("q", &placeholder)),
+                post("/").and_then(|template| template.header("x", &placeholder)),
+                post("/").and_then(|template| template.body(&json!(format!("a{placeholder}")))),
+            ] {
+                let Err(RenderError::Unusable(values)) = template.unwrap().render(&source) else {
+                    panic!("{placeholder} is rendered");
+                };
+                let values: Vec<_> = values.iter().map(|value| value.path[0].as_str()).collect();
+                assert_eq!(values, [name], "{placeholder}");
+            }
+            let whole = post("/").and_then(|template| template.body(&json!(placeholder)));
+            assert!(whole.unwrap().render(&source).is_ok(), "{placeholder}");
+        }
+    }
 }
 
 #[test]
@@ -466,9 +495,11 @@ fn fault_i13_inserts_scalars_as_text_in_text_positions() {
         let tree = Claim(value.parse().unwrap());
         assert_eq!(template.render(&tree).unwrap().uri(), &*expected);
     }
-    for value in [Value::Null, json!([1]), json!({})] {
-        let missing = template.render(&Claim(value)).unwrap_err();
-        assert!(matches!(missing, RenderError::Missing(_)));
+    let missing = template.render(&Claim(Value::Null)).unwrap_err();
+    assert!(matches!(missing, RenderError::Missing(_)));
+    for value in [json!([1]), json!({})] {
+        let unusable = template.render(&Claim(value)).unwrap_err();
+        assert!(matches!(unusable, RenderError::Unusable(_)));
     }
 }
 

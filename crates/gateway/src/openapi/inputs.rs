@@ -35,7 +35,7 @@ struct Input<'p> {
     is_required: bool,
     /// `true` if an example has the value: a node without dependencies reads it, or it is required.
     is_in_example: bool,
-    /// Positions of the uses that make the value required.
+    /// Positions of the uses that reject a request whose value they cannot take.
     positions: Vec<Position>,
     default: Option<&'p str>,
     /// The members of an object that are read.
@@ -52,28 +52,33 @@ impl<'p> Inputs<'p> {
         inputs
     }
 
-    /// Adds the inputs of `node`. An input without a default is required if the node is required and has
-    /// no condition, or if no node can be sent without the input.
+    /// Adds the inputs of `node`. A request whose input cannot be sent is rejected if the node is required and
+    /// has no condition, or if no node can be sent then. Such an input is required if it has no default.
     fn add_node(&mut self, plan: &PlanConfig, node: &'p Node, is_required: bool) {
         for (reference, position) in node.request.uses() {
-            let is_required = is_required && node.when.is_none() && reference.default.is_none()
-                || is_needed_by_all(plan, reference);
-            // If all nodes are optional, no value is required, but one of these nodes must be sent.
-            let is_in_example = is_required || is_first(node);
-            self.add(reference, position, is_required, is_in_example);
+            let always = is_required && node.when.is_none();
+            let has_default = |reference: &Reference| reference.default.is_some();
+            let input = Input {
+                is_required: always && !has_default(reference)
+                    || is_needed_by_all(plan, reference, |used| !has_default(used)),
+                // If all nodes are optional, no value is required, but one of these nodes must be sent.
+                is_in_example: is_first(node),
+                positions: if always || is_needed_by_all(plan, reference, |_| true) {
+                    vec![position]
+                } else {
+                    Vec::new()
+                },
+                default: reference.default.as_deref(),
+                members: IndexMap::new(),
+            };
+            self.add(reference, input);
         }
         if node.reads(&Root::Body) {
             self.body.get_or_insert_default();
         }
     }
 
-    fn add(
-        &mut self,
-        reference: &'p Reference,
-        position: Position,
-        is_required: bool,
-        is_in_example: bool,
-    ) {
+    fn add(&mut self, reference: &'p Reference, used: Input<'p>) {
         let name = reference.path.first().map(String::as_str);
         let mut input = match (&reference.root, name) {
             (Root::Route, Some(name)) => self.route.entry(name).or_default(),
@@ -91,16 +96,14 @@ impl<'p> Inputs<'p> {
         if reference.root == Root::Body {
             for step in &reference.path {
                 // An object is required if one of its members is.
-                input.is_required |= is_required;
+                input.is_required |= used.is_required;
                 input = input.members.entry(step).or_default();
             }
         }
-        input.is_required |= is_required;
-        input.is_in_example |= is_in_example;
-        input.default = input.default.or(reference.default.as_deref());
-        if is_required {
-            input.positions.push(position);
-        }
+        input.is_required |= used.is_required;
+        input.is_in_example |= used.is_required || used.is_in_example;
+        input.default = input.default.or(used.default);
+        input.positions.extend(used.positions);
     }
 
     /// Returns the parameters of an operation. The plan reads the path parameters as `names`, and the
@@ -178,8 +181,8 @@ impl Input<'_> {
         parameter
     }
 
-    /// Returns the schema of a member of the body. A value that is not required has no type, because one of
-    /// another type counts as missing.
+    /// Returns the schema of a member of the body. A value has a type if each request with a value of another
+    /// type is rejected.
     fn schema(&self) -> Value {
         let mut schema = json!({});
         if !self.members.is_empty() {
@@ -189,8 +192,12 @@ impl Input<'_> {
             .iter()
             .any(|position| *position != Position::Json)
         {
-            // Other values count as missing where text is needed.
-            schema["type"] = json!(["string", "number", "boolean"]);
+            let mut types = vec!["string", "number", "boolean"];
+            if !self.is_required {
+                // Counts as missing where text is needed.
+                types.push("null");
+            }
+            schema["type"] = json!(types);
             self.restrict(&mut schema, false);
         }
         if let Some(default) = self.default {
@@ -235,7 +242,7 @@ impl Input<'_> {
         let is_in = |position| self.positions.contains(&position);
         let allowed = match is_in(Position::Header) {
             true => "[ -~]*$",
-            false if from_header && self.is_required => "[\\t -~]*$",
+            false if from_header && !self.positions.is_empty() => "[\\t -~]*$",
             false => "",
         };
         let pattern = match is_in(Position::Path) {
@@ -289,13 +296,18 @@ fn is_first(node: &Node) -> bool {
     node.depends_on.iter().all(|needed| needed.optional)
 }
 
-/// Returns `true` if each node of `plan` needs the value of `reference`, or too many nodes for its strategy do.
-/// Without a count, the nodes without dependencies decide, because the others are skipped without them.
-fn is_needed_by_all(plan: &PlanConfig, reference: &Reference) -> bool {
+/// Returns `true` if each node of `plan` uses the value of `reference`, or too many nodes for its strategy do.
+/// Only uses for which `counts` returns `true` are considered. Without a number of nodes in the strategy, the
+/// nodes without dependencies decide, because the others are skipped without them.
+fn is_needed_by_all(
+    plan: &PlanConfig,
+    reference: &Reference,
+    counts: impl Fn(&Reference) -> bool,
+) -> bool {
     let reads = |node: &Node| {
         let is_same = |used: &Reference| used.root == reference.root && used.path == reference.path;
         let mut uses = node.request.uses();
-        uses.any(|(used, _)| used.default.is_none() && is_same(used))
+        uses.any(|(used, _)| counts(used) && is_same(used))
     };
     // A node that is not chosen does not fail.
     let is_always_chosen = |node: &Node| node.when.is_none() && node.tiers.is_empty();

@@ -81,18 +81,17 @@ fn add_example(operation: &mut Value, inputs: &Inputs<'_>) {
     }
 }
 
-/// Adds the members of `input` that the services read to the schema of an orchestrate request. They are
-/// required if the request does not choose the services itself.
+/// Adds the members of `input` that the services read to the schema of an orchestrate request. Their rules
+/// apply if the request does not choose the services itself.
 fn describe_input(request: &mut Value, inputs: &Inputs<'_>) {
     let Some((schema, _, is_required)) = inputs.member("input") else {
         return;
     };
+    let chosen_by_plan = json!({"requiredServices": false, "optionalServices": false});
+    request["if"] = json!({"properties": chosen_by_plan});
+    request["then"] = json!({"properties": {"input": schema}});
     if is_required {
-        let chosen_by_plan = json!({"requiredServices": false, "optionalServices": false});
-        request["if"] = json!({"properties": chosen_by_plan});
-        request["then"] = json!({"required": ["input"], "properties": {"input": schema}});
-    } else if let Some(properties) = schema.get("properties") {
-        request["properties"]["input"]["properties"] = properties.clone();
+        request["then"]["required"] = json!(["input"]);
     }
 }
 

@@ -30,8 +30,8 @@ pub enum Found<'v> {
     /// Parsed JSON, such as a claim of a token, as a [`serde_json::Value`]. `serde_json` writes the
     /// value again, so the form of a number may change.
     Tree(&'v serde_json::Value),
-    /// A value that exists but is no text, such as a header with bytes beyond ASCII. It is not allowed in
-    /// any position.
+    /// A value that exists but cannot be expressed in UTF-8, such as a header with bytes beyond ASCII. It is
+    /// not allowed in any position.
     Unusable,
 }
 
@@ -49,7 +49,8 @@ impl fmt::Debug for Found<'_> {
 impl<'v> Found<'v> {
     /// Returns the value as text: a string without its quotes, and a number or boolean as written.
     ///
-    /// Returns `None` for `null`, objects, arrays and [`Unusable`](Self::Unusable).
+    /// Returns `None` for `null`, objects, arrays, a string with a lone surrogate, and
+    /// [`Unusable`](Self::Unusable).
     #[must_use]
     pub fn into_text(self) -> Option<Cow<'v, str>> {
         match self {
@@ -60,6 +61,15 @@ impl<'v> Found<'v> {
                 Some(value.to_string().into())
             }
             Self::Tree(_) | Self::Unusable => None,
+        }
+    }
+
+    /// Returns `true` for `null`, which counts as missing in a position for text.
+    fn is_null(&self) -> bool {
+        match self {
+            Self::Json(value) => value.as_raw() == "null",
+            Self::Tree(value) => value.is_null(),
+            Self::Text(_) | Self::Unusable => false,
         }
     }
 
@@ -85,8 +95,9 @@ pub enum RenderError {
     /// A value is missing, and its placeholder has no default.
     Missing(Reference),
     /// A value makes a segment of the path empty or a dot segment (`.` or `..`), or contains characters
-    /// other than visible ASCII and spaces in a header, or is [`Found::Unusable`]. Holds the placeholders of
-    /// that segment, those of the header with such values, or the one with that value.
+    /// other than visible ASCII and spaces in a header, or is not text where text is needed, or is
+    /// [`Found::Unusable`]. Holds the placeholders of that segment, those of the header with such values, or
+    /// the one with that value.
     Unusable(Vec<Reference>),
     /// A part of the request would be too large.
     ///
@@ -153,30 +164,24 @@ impl<S: Lookup> Values<'_, S> {
         })
     }
 
-    /// Returns the value of `reference`, or an error if it is unusable. A default does not replace such a
-    /// value.
-    fn found(&self, reference: &Reference) -> Result<Option<Found<'_>>, RenderError> {
-        match self.source.lookup(reference) {
-            Some(Found::Unusable) => Err(RenderError::Unusable(vec![reference.clone()])),
-            found => Ok(found),
-        }
-    }
-
-    /// Returns the value of the placeholder at `index` as text, or its default.
+    /// Returns the value of the placeholder at `index` as text, or its default. An object, an array and a
+    /// string with a lone surrogate are unusable.
     pub(super) fn text(&self, index: usize) -> Result<Cow<'_, str>, RenderError> {
         let reference = &self.references[index];
-        let found = self.found(reference)?.and_then(Found::into_text);
-        found
-            .or_else(|| reference.default.as_deref().map(Cow::Borrowed))
-            .ok_or_else(|| RenderError::Missing(reference.clone()))
+        let found = self.source.lookup(reference);
+        match found.filter(|found| !found.is_null()) {
+            Some(found) => found.into_text().ok_or_else(|| unusable(reference)),
+            None => (reference.default.as_deref().map(Cow::Borrowed))
+                .ok_or_else(|| RenderError::Missing(reference.clone())),
+        }
     }
 
     /// Returns the value of the placeholder at `index` as JSON, or its default: a number, `true`,
     /// `false` or `null` with its type, and any other text as a string.
     pub(super) fn json(&self, index: usize) -> Result<Cow<'_, str>, RenderError> {
         let reference = &self.references[index];
-        if let Some(json) = self.found(reference)?.and_then(Found::into_json) {
-            return Ok(json);
+        if let Some(found) = self.source.lookup(reference) {
+            return found.into_json().ok_or_else(|| unusable(reference));
         }
         let Some(text) = &reference.default else {
             return Err(RenderError::Missing(reference.clone()));
@@ -186,6 +191,12 @@ impl<S: Lookup> Values<'_, S> {
             _ => Ok(serde_json::Value::from(text.as_str()).to_string().into()),
         }
     }
+}
+
+/// Returns the error for a value of `reference` that is not allowed in its position. A default does not replace
+/// such a value.
+fn unusable(reference: &Reference) -> RenderError {
+    RenderError::Unusable(vec![reference.clone()])
 }
 
 /// A source for checks before any node has responded: placeholders for responses of nodes have the

@@ -27,15 +27,15 @@
 //! - In a path, a value that makes its segment empty or a dot segment (`.` or `..`). A slash is allowed,
 //!   because it is percent-encoded.
 //! - In a header, a value with characters other than visible ASCII and spaces.
+//! - In a position for text, an object, an array, or a string with a lone surrogate.
 //! - In any position, a value that is [`Found::Unusable`].
 //!
-//! All other values can be used in a query and in a body.
+//! All other values can be used in a query and in a body. No default replaces a value that cannot be used.
 //!
 //! A body is a JSON document. A string that consists of exactly one placeholder is replaced by the
 //! value with its JSON type. Within a longer string, a value is inserted as text.
 //!
-//! In a position for text, `null`, objects and arrays count as missing, and the default is used. A
-//! default is text. In place of a whole string in a body, a default that is a number, `true`,
+//! In a position for text, `null` counts as missing, and the default is used. A default is text. In place of a whole string in a body, a default that is a number, `true`,
 //! `false` or `null` is inserted with that type.
 //!
 //! ```
