@@ -368,6 +368,25 @@ async fn fault_i1_fault_i18_json_that_is_no_text_is_a_bad_param() {
 }
 
 #[tokio::test]
+async fn fault_j29_literal_text_of_paths_is_sent_percent_encoded() {
+    let (up, seen) = stub(quick).await;
+    let text = format!(
+        "version: 1
+server: {{ listen: \"127.0.0.1:0\", admin: \"127.0.0.1:0\", drain: {{ delay: 0s }} }}
+downstreams: {{ up: {{ endpoints: [{{ url: \"http://{up}/bäse%20a dir\" }}] }} }}
+routes:
+  - {{ name: r, match: {{ path: \"/r/{{id}}\" }}, plan: {{ a: {{ downstream: up, request: {{ path: '/café/{{route.id}} \"<{{{{x}}}}|/%C3%A9' }} }} }} }}
+"
+    );
+    let gateway = Gateway::from_text(&text).await;
+    assert_eq!(get(&gateway, "/r/a%20%2Fb").await.status, StatusCode::OK);
+    assert_eq!(
+        seen.requests()[0].0,
+        "/b%C3%A4se%20a%20dir/caf%C3%A9/a%20%2Fb%20%22%3C%7Bx%7D%7C/%C3%A9"
+    );
+}
+
+#[tokio::test]
 async fn fault_e16_execute_is_a_boolean() {
     let (up, seen) = stub(quick).await;
     let plan = "    a: { downstream: up, request: { path: / } }\n";

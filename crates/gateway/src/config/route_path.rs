@@ -2,19 +2,7 @@
 
 use std::fmt;
 
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-
-/// Characters that a path segment contains only in encoded form (RFC 3986 §3.3).
-const ENCODED: &AsciiSet = &CONTROLS
-    .add(b' ')
-    .add(b'"')
-    .add(b'<')
-    .add(b'>')
-    .add(b'[')
-    .add(b']')
-    .add(b'^')
-    .add(b'`')
-    .add(b'|');
+use tower_fanout_json::template::encode_path;
 
 /// Maximum number of parameters of a path. The router, matchit 0.8, names them `a` to `y` and panics at the
 /// 26th (`normalize_params` in its `tree.rs`).
@@ -107,7 +95,8 @@ impl RoutePath {
         if segment.contains(['{', '}', '?', '#', '*', '%', '\\']) {
             return Err("literal segments without {, }, ?, #, *, % and \\");
         }
-        self.pattern.extend(utf8_percent_encode(segment, ENCODED));
+        // Nothing is left that has more than one meaning.
+        self.pattern += &encode_path(segment).map_err(|_| "literal text of a path")?;
         Ok(())
     }
 

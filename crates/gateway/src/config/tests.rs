@@ -268,6 +268,11 @@ fn fault_j27_refuses_endpoints_that_would_call_another_address() {
 }
 
 #[test]
+fn fault_j29_refuses_paths_of_services_with_several_meanings() {
+    golden("j29_");
+}
+
+#[test]
 fn fault_j4_refuses_addresses_that_overlap() {
     let plan = "orchestrate: { plan: { a: { downstream: up, request: { path: / } } } }";
     let up = "downstreams: { up: { endpoints: [{ url: \"http://up:8080\" }] } }";

@@ -5,6 +5,7 @@ use std::{fmt::Debug, net::SocketAddr, time::Duration};
 use http::{HeaderName, Uri};
 use serde::{Deserialize, de::DeserializeOwned};
 use tower_fanout::nearest_name;
+use tower_fanout_json::template::encode_path;
 
 use super::{Bound, reader::ValueReader};
 
@@ -97,9 +98,37 @@ pub(super) fn url(reader: &ValueReader<'_>, example: &str) -> Option<Uri> {
         bad_url(reader, "must not have a fragment");
         return None;
     }
+    let text = match with_encoded_path(&text) {
+        Ok(text) => text,
+        Err(message) => {
+            bad_url(reader, &message);
+            return None;
+        }
+    };
     text.parse()
         .map_err(|_| reader.error("invalid", format!("expected a URL such as \"{example}\"")))
         .ok()
+}
+
+/// Percent-encodes the path of a URL.
+///
+/// # Errors
+/// Returns a message if text of the path has more than one meaning.
+fn with_encoded_path(url: &str) -> Result<String, String> {
+    let start = url.find("://").map_or(0, |scheme| scheme + "://".len());
+    let start = url[start..]
+        .find(['/', '?'])
+        .map_or(url.len(), |path| start + path);
+    let end = url[start..]
+        .find('?')
+        .map_or(url.len(), |query| start + query);
+    let path = &url[start..end];
+    // The user may mean a placeholder.
+    if path.contains(['{', '}']) {
+        return Err("must not have braces, as a URL has no placeholders".to_owned());
+    }
+    let path = encode_path(path).map_err(|error| error.to_string())?;
+    Ok([&url[..start], &path, &url[end..]].concat())
 }
 
 /// Reports a URL, and quotes it unless it may contain credentials.

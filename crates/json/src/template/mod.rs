@@ -129,7 +129,7 @@ use std::{borrow::Cow, error::Error, fmt};
 use self::lookup::Values;
 pub use self::{
     lookup::{Found, Lookup, RenderError},
-    request::{Position, RequestTemplate},
+    request::{Position, RequestTemplate, encode_path},
 };
 
 /// Text with placeholders, each given as its index in the list of the request.

@@ -1,8 +1,8 @@
 //! Templates for whole requests.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, Uri, header::CONTENT_TYPE};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use http::{HeaderName, HeaderValue, Method, Request, header::CONTENT_TYPE};
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 use tower_fanout_http::forward::is_managed;
 
 use super::{
@@ -31,6 +31,24 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
+
+/// The ASCII characters that a path contains only in encoded form
+/// ([RFC 3986 §3.3](https://www.rfc-editor.org/rfc/rfc3986#section-3.3)), without `%`, which begins an escape.
+const NOT_IN_PATHS: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
 
 /// The position of a placeholder, which decides about the values that it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,34 +83,38 @@ pub struct RequestTemplate {
 impl RequestTemplate {
     /// Creates a template with `method` and `path`, without a query, headers and a body.
     ///
+    /// Literal text of the path is encoded as by [`encode_path`].
+    ///
     /// # Errors
-    /// Returns an error if `path` is not a valid template or not a valid URI path: it must begin
-    /// with one slash, and must not contain a query, a fragment, a `.` or `..` segment, or a `%`
-    /// without two hex digits.
+    /// Returns an error if `path` is not a valid template or not the path of a URI: it must begin with one
+    /// slash, must not contain a query, a fragment, a `.` or `..` segment, a backslash, or a `%` without two
+    /// hex digits, and its encoded text must be at most 8 KiB long.
     pub fn new(method: Method, path: &str) -> Result<Self, TemplateError> {
         let mut references = Vec::new();
-        let path = Template::parse(path, &mut references)?;
+        let mut path = Template::parse(path, &mut references)?;
+        for part in &mut path.parts {
+            if let Part::Text(text) = part {
+                *text = encode_path(text)?;
+            }
+        }
+        let length = path.texts().map(str::len).sum::<usize>();
+        if length > MAX_PATH {
+            return Err(TemplateError::new(format!(
+                "a path must be at most {MAX_PATH} bytes long, percent-encoded, got {length} bytes"
+            )));
+        }
         let text = path.parts.iter().map(|part| match part {
             Part::Text(text) => text.as_str(),
             // Rendering rejects values that change the structure of the path, so any other will do.
             Part::Value(_) | Part::Json(_) => "v",
         });
         let sample: String = text.collect();
-        if !sample.starts_with('/') || sample.contains(['?', '#']) || sample.parse::<Uri>().is_err()
-        {
-            return Err(TemplateError::new(
-                "a path must begin with \"/\" and have no query; set parameters with \"query\"",
-            ));
+        if !sample.starts_with('/') {
+            return Err(TemplateError::new("a path must begin with \"/\""));
         }
         if sample.starts_with("//") || sample.split('/').any(is_dots) {
             return Err(TemplateError::new(
                 "a path must not begin with \"//\" or contain \".\" or \"..\" segments",
-            ));
-        }
-        // Two hex digits follow each percent sign, so that no value can complete an escape.
-        if !path.texts().all(is_percent_encoded) {
-            return Err(TemplateError::new(
-                "expected two hex digits after \"%\" in a path; write \"%25\" for a percent sign",
             ));
         }
         Ok(Self {
@@ -320,6 +342,40 @@ impl RequestTemplate {
     }
 }
 
+/// Percent-encodes the characters of `text` that a path contains only in encoded form
+/// ([RFC 3986 §3.3](https://www.rfc-editor.org/rfc/rfc3986#section-3.3)). Escapes such as `%20` stay.
+///
+/// ```
+/// use tower_fanout_json::template::encode_path;
+///
+/// assert_eq!(encode_path("/café/a b%20c")?, "/caf%C3%A9/a%20b%20c");
+/// assert!(encode_path("/100%").is_err());
+/// # Ok::<(), tower_fanout_json::template::TemplateError>(())
+/// ```
+///
+/// # Errors
+/// Returns an error for text with more than one meaning: `?` or `#`, which end a path, a backslash, which many
+/// servers take for a slash, or a `%` without two hex digits.
+pub fn encode_path(text: &str) -> Result<String, TemplateError> {
+    if text.contains(['?', '#']) {
+        return Err(TemplateError::new(
+            "a path must have no query and no fragment; set parameters with \"query\"",
+        ));
+    }
+    if text.contains('\\') {
+        return Err(TemplateError::new(
+            "a path must have no \"\\\", which servers may take for \"/\"; write \"%5C\" for a backslash",
+        ));
+    }
+    // Two hex digits follow each percent sign, so that no value can complete an escape.
+    if !is_percent_encoded(text) {
+        return Err(TemplateError::new(
+            "expected two hex digits after \"%\" in a path; write \"%25\" for a percent sign",
+        ));
+    }
+    Ok(utf8_percent_encode(text, NOT_IN_PATHS).to_string())
+}
+
 /// Returns the placeholders of `template`, whose values are inserted as text at `position` or as JSON.
 fn placeholders(
     template: &Template,
@@ -473,6 +529,45 @@ mod tests {
     }
 
     #[test]
+    fn fault_j29_encodes_literal_text_of_paths_once() {
+        let uri = |path: &str| {
+            let template = RequestTemplate::new(Method::GET, path)?;
+            let request = template.render(&Same(Some("é/%41")));
+            Ok::<_, TemplateError>(request.unwrap().uri().to_string())
+        };
+        for (path, expected) in [
+            ("/café/日本", "/caf%C3%A9/%E6%97%A5%E6%9C%AC"),
+            ("/a b\t\u{7f}c", "/a%20b%09%7Fc"),
+            ("/\"<>[]^`|", "/%22%3C%3E%5B%5D%5E%60%7C"),
+            ("/{{a}}", "/%7Ba%7D"),
+            ("/%20%c3%A9%2F%25", "/%20%c3%A9%2F%25"),
+            ("/-._~!$&'()*+,;=:@", "/-._~!$&'()*+,;=:@"),
+            ("/ü{route.id} x", "/%C3%BC%C3%A9%2F%2541%20x"),
+            (
+                &"é".repeat(1365).replacen('é', "/", 1),
+                &format!("/{}", "%C3%A9".repeat(1364)),
+            ),
+        ] {
+            assert_eq!(uri(path).as_deref(), Ok(expected), "{path}");
+        }
+        for path in [
+            "/a\\b",
+            "/100%",
+            "/%4",
+            "/%zz",
+            "/%é",
+            "/a?b",
+            "/a#b",
+            "/%2{route.id}",
+            "/.%2e/é",
+        ] {
+            assert!(uri(path).is_err(), "{path}");
+        }
+        let long = uri(&format!("/{}", "é".repeat(1366))).unwrap_err();
+        assert!(long.to_string().contains("at most 8192 bytes"), "{long}");
+    }
+
+    #[test]
     fn fault_i5_i10_i11_a_template_cannot_name_a_host_or_a_managed_header() {
         for path in [
             "users",
@@ -480,7 +575,6 @@ mod tests {
             "//{query.host}/x",
             "/a?x={query.x}",
             "/../x",
-            "/a b",
             "",
         ] {
             assert!(RequestTemplate::new(Method::GET, path).is_err(), "{path}");
