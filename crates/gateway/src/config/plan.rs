@@ -16,6 +16,7 @@ use super::{
     check::check_plan,
     node::{method, node},
     reader::{MapReader, ValueReader},
+    validate::conditions::check_conditions,
     validate::merge::check_conflicts,
     validate::noop::check_effects,
     validate::reach::{check_body, check_claims, check_failures, check_tiers},
@@ -217,6 +218,7 @@ fn plan(
         let auth = auth.as_ref().and_then(Option::as_ref);
         check_tiers(&nodes, auth, names.jwt, names.tiers);
         check_claims(&nodes, auth);
+        check_conditions(&nodes, parameters, auth, names.jwt, names.tiers);
     }
     let graph = graph?;
     let nodes = nodes.into_iter().map(|(name, (node, _))| {

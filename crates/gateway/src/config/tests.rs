@@ -268,6 +268,11 @@ fn fault_j27_refuses_endpoints_that_would_call_another_address() {
 }
 
 #[test]
+fn fault_j28_refuses_conditions_that_name_what_cannot_be() {
+    golden("j28_");
+}
+
+#[test]
 fn fault_j29_refuses_paths_of_services_with_several_meanings() {
     golden("j29_");
 }

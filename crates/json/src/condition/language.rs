@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::LazyLock};
 use minijinja::{Environment, UndefinedBehavior, Value, filters, tests};
 
 use super::request::Absent;
-use crate::template::Root;
+use crate::template::{Reference, Root};
 
 /// Maximum number of evaluation steps.
 const FUEL: u64 = 50_000;
@@ -112,6 +112,85 @@ pub(super) fn problem(text: &str, names: &HashSet<String>) -> Option<(String, us
         }
     }
     None
+}
+
+/// Returns the values of a request that an expression reads, as far as their names are literal.
+pub(super) fn references(text: &str) -> Vec<Reference> {
+    let tokens: Vec<&str> = tokens(text).map(|(_, token)| token).collect();
+    let reads = roots(&tokens).map(|at| {
+        let mut reference = Reference::to(Root::parse(tokens[at]));
+        let mut rest = &tokens[at + 1..];
+        loop {
+            (reference.path, rest) = match rest {
+                [".", name, after @ ..] => (push(reference.path, name), after),
+                ["[", name, "]", after @ ..] if literal(name).is_some() => (
+                    push(reference.path, literal(name).unwrap_or_default()),
+                    after,
+                ),
+                _ => return reference,
+            };
+        }
+    });
+    reads.collect()
+}
+
+/// Returns the texts that an expression compares the tier with.
+pub(super) fn tiers(text: &str) -> Vec<&str> {
+    let tokens: Vec<&str> = tokens(text).map(|(_, token)| token).collect();
+    let mut found = Vec::new();
+    for at in roots(&tokens).filter(|at| tokens[*at] == "tier") {
+        match &tokens[at + 1..] {
+            ["=" | "!", "=", name, after @ ..] if ends_operand(after.first()) => found.push(*name),
+            ["in", "[" | "(", list @ ..] | ["not", "in", "[" | "(", list @ ..] => {
+                let items = list.chunks(2);
+                found.extend(items.map_while(|item| match item {
+                    [name, "," | "]" | ")"] => Some(*name),
+                    _ => None,
+                }));
+            }
+            _ => {}
+        }
+        if let [before @ .., name, "=" | "!", "="] = &tokens[..at]
+            && begins_operand(before.last())
+        {
+            found.push(name);
+        }
+    }
+    found.into_iter().filter_map(literal).collect()
+}
+
+/// Returns the indices of the tokens that name a source of values.
+fn roots(tokens: &[&str]) -> impl Iterator<Item = usize> {
+    let is_root = |at: &usize| {
+        let is_member = *at > 0 && matches!(tokens[*at - 1], "." | "|" | "is");
+        Root::RESERVED.contains(&tokens[*at]) && !is_member
+    };
+    (0..tokens.len()).filter(is_root)
+}
+
+fn push(mut path: Vec<String>, name: &str) -> Vec<String> {
+    path.push(name.to_owned());
+    path
+}
+
+/// Returns the content of a string without escapes.
+fn literal(token: &str) -> Option<&str> {
+    let quote = token
+        .chars()
+        .next()
+        .filter(|first| matches!(first, '"' | '\''))?;
+    let text = token[1..].strip_suffix(quote)?;
+    (!text.contains('\\')).then_some(text)
+}
+
+/// Returns `true` if a comparison ends before `token`, so that no operator changes its operand.
+fn ends_operand(token: Option<&&str>) -> bool {
+    token.is_none_or(|token| matches!(*token, "and" | "or" | "if" | "else" | ")"))
+}
+
+/// Returns `true` if a comparison begins after `token`.
+fn begins_operand(token: Option<&&str>) -> bool {
+    token.is_none_or(|token| matches!(*token, "and" | "or" | "not" | "if" | "else" | "("))
 }
 
 /// Returns `true` if a parenthesis after `token` is a call, because `token` ends a value.

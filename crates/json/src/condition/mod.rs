@@ -163,6 +163,19 @@ impl Condition {
         names.contains(&root.to_string())
     }
 
+    /// Returns the values of a request that the condition reads. A name that is not literal, such as
+    /// `body.list[query.page|int]`, ends the path before it.
+    #[must_use]
+    pub fn references(&self) -> Vec<Reference> {
+        language::references(&self.0.text)
+    }
+
+    /// Returns the texts that the condition compares the tier with.
+    #[must_use]
+    pub fn tiers(&self) -> Vec<&str> {
+        language::tiers(&self.0.text)
+    }
+
     /// Evaluates the condition for the request behind `source`, and returns `true` if it holds.
     ///
     /// Each value that the evaluation reads is looked up once, and no other value is. Responses of

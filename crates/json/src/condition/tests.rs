@@ -279,6 +279,38 @@ fn no_condition_overflows_the_stack() {
 }
 
 #[test]
+fn fault_j28_lists_the_names_that_a_condition_reads() {
+    for (text, expected) in [
+        ("jwt.role == 'route.x' and tier", "jwt.role tier"),
+        ("route['a.b'] ~ route.id[0]", "route.a.b route.id"),
+        (
+            "body.jwt.list[query.page|int] is defined",
+            "body.jwt.list query.page",
+        ),
+        ("header['x-a'] in [tier, \"tier\"]", "header.x-a tier"),
+        ("query['a\\'b']", "query"),
+    ] {
+        let references = Condition::parse(text).unwrap().references();
+        let names: Vec<_> = references.iter().map(ToString::to_string).collect();
+        assert_eq!(names.join(" "), expected, "{text}");
+    }
+    for (text, expected) in [
+        ("tier == 'a' or 'b' != tier", "a b"),
+        ("query.x == 'c' and tier not in ['a', \"b\"]", "a b"),
+        ("tier in ('a') and tier ~ 'x' == 'y'", "a"),
+        ("tier == 'a' ~ query.b or 'c' ~ 'd' == tier", ""),
+        (
+            "query.tier == 'a' and tier|upper == 'B' and 'pro' in tier",
+            "",
+        ),
+        ("'tier == \"a\"' == query.x", ""),
+    ] {
+        let condition = Condition::parse(text).unwrap();
+        assert_eq!(condition.tiers().join(" "), expected, "{text}");
+    }
+}
+
+#[test]
 fn reads_reports_the_roots_that_are_read() {
     let condition = Condition::parse("body.n > 1 or query.page == 'body.jwt'").unwrap();
     let read = [Root::Body, Root::Query, Root::Jwt].map(|root| condition.reads(&root));

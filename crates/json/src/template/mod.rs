@@ -12,6 +12,7 @@
 //!
 //! - Dots separate steps. A step must not be empty, and must not contain `{`, `}`, `/` or a space. Dots
 //!   and `|` cannot be escaped, so a name that contains them cannot be used. Hyphens are allowed.
+//! - The name of a header must be one that a request can have (RFC 9110).
 //! - The step `0` is the first item of an array, if the [`Lookup`] reads the path with
 //!   [`Json::get`](crate::Json::get).
 //! - The default is all text after the first `|`, white space included. An empty default is an empty
@@ -125,6 +126,8 @@ mod lookup;
 mod request;
 
 use std::{borrow::Cow, error::Error, fmt};
+
+use http::HeaderName;
 
 use self::lookup::Values;
 pub use self::{
@@ -403,6 +406,12 @@ impl Reference {
                 "expected a placeholder such as {{user.id}}, got {{{text}}}"
             )));
         }
+        let is_header = |name: &String| HeaderName::try_from(name).is_ok();
+        if root == Root::Header && !path.iter().all(is_header) {
+            return Err(TemplateError::new(format!(
+                "expected the name of a header, such as {{header.x-client}}, got {{{text}}}"
+            )));
+        }
         match (&root, path.len()) {
             (Root::Tier, 0)
             | (Root::Body | Root::Jwt | Root::Node(_), 1..)
@@ -448,6 +457,8 @@ mod tests {
             "{tier.x}",
             "{query}",
             "{query.a.b}",
+            "{header.x@foo}",
+            "{header.é|1}",
             "{user..id}",
             "x}y",
             "{a{b}",

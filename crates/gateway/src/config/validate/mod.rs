@@ -1,5 +1,6 @@
 //! Checks of a configuration beyond its single values.
 
+pub(super) mod conditions;
 pub(super) mod merge;
 pub(super) mod noop;
 pub(super) mod reach;

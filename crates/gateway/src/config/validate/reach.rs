@@ -3,7 +3,6 @@
 use http::Method;
 use indexmap::IndexMap;
 use tower_fanout::Strategy;
-
 use tower_fanout_json::template::{Reference, Root};
 
 use super::super::{
@@ -19,25 +18,16 @@ pub(in crate::config) fn check_tiers(
     jwt: &IndexMap<String, Jwt>,
     tiers: &IndexMap<String, Tier>,
 ) {
-    let possible: Vec<&str> = match auth {
-        // Callers without a token are in the lowest tier.
-        None => tiers.keys().map(String::as_str).take(1).collect(),
-        Some(auth) => (auth.jwt.iter())
-            .flat_map(|name| tiers_of(&jwt[name]))
-            .collect(),
-    };
+    let possible = possible_tiers(auth, jwt, tiers);
     for (name, (node, reader)) in nodes {
         let tiers = node.iter().flat_map(|node| &node.tiers);
         let tiers: Vec<&str> = tiers.map(String::as_str).collect();
         if tiers.is_empty() || tiers.iter().any(|tier| possible.contains(tier)) {
             continue;
         }
-        let mut known: Vec<_> = possible.iter().map(|tier| format!("\"{tier}\"")).collect();
-        known.sort_unstable();
-        known.dedup();
         let message = format!(
             "\"{name}\" never runs: every caller of this route is in tier {}",
-            known.join(" or ")
+            quoted(possible.clone())
         );
         let help = match auth {
             None => "add auth to the route, or remove the tiers",
@@ -47,6 +37,29 @@ pub(in crate::config) fn check_tiers(
             .at("tiers")
             .error_with_help("never_runs", message, Some(help.into()));
     }
+}
+
+/// Returns the tiers of the callers of a route with `auth`.
+pub(super) fn possible_tiers<'c>(
+    auth: Option<&RouteAuth>,
+    jwt: &'c IndexMap<String, Jwt>,
+    tiers: &'c IndexMap<String, Tier>,
+) -> Vec<&'c str> {
+    match auth {
+        // Callers without a token are in the lowest tier.
+        None => vec![tiers.first().map_or("default", |(name, _)| name)],
+        Some(auth) => (auth.jwt.iter())
+            .flat_map(|name| tiers_of(&jwt[name]))
+            .collect(),
+    }
+}
+
+/// Returns the sorted names of `tiers` in quotes.
+pub(super) fn quoted(mut tiers: Vec<&str>) -> String {
+    tiers.sort_unstable();
+    tiers.dedup();
+    let tiers: Vec<_> = tiers.iter().map(|tier| format!("\"{tier}\"")).collect();
+    tiers.join(" or ")
 }
 
 /// Reports nodes that need a claim on a route without tokens. `auth` is that of the route.

@@ -1,0 +1,145 @@
+//! Finds conditions that name what no request has, or that never hold.
+
+use std::cell::Cell;
+
+use http::HeaderName;
+use indexmap::IndexMap;
+use tower_fanout_json::{
+    condition::Condition,
+    template::{Found, Lookup, Reference, Root},
+};
+
+use super::{
+    super::{Jwt, Node, RouteAuth, Tier, check::Nodes, value::did_you_mean},
+    reach::{possible_tiers, quoted},
+};
+
+/// Reports conditions that name what no request of the route has, or that hold for no tier of its callers.
+/// `parameters` are those of the path of the route, or `None` if the path is invalid.
+pub(in crate::config) fn check_conditions(
+    nodes: &Nodes<'_, '_>,
+    parameters: Option<&[String]>,
+    auth: Option<&RouteAuth>,
+    jwt: &IndexMap<String, Jwt>,
+    tiers: &IndexMap<String, Tier>,
+) {
+    let possible = possible_tiers(auth, jwt, tiers);
+    let known = tiers.keys().map(String::as_str);
+    let known: Vec<&str> = known.chain(possible.iter().copied()).collect();
+    for (name, (node, reader)) in nodes {
+        let Some(node) = node else { continue };
+        let Some(condition) = &node.when else {
+            continue;
+        };
+        let mut references = condition.references().into_iter();
+        let problem = references
+            .find_map(|reference| wrong_reference(&reference, parameters, auth.is_some()))
+            .or_else(|| unknown_tier(condition, &known))
+            .or_else(|| never_runs(name, node, condition, &possible));
+        if let Some((code, message, help)) = problem {
+            reader.at("when").error_with_help(code, message, Some(help));
+        }
+    }
+}
+
+/// Code, message and help of a diagnostic.
+type Problem = (&'static str, String, String);
+
+/// Returns the problem of a condition that compares the tier with one that is not in `known`.
+fn unknown_tier(condition: &Condition, known: &[&str]) -> Option<Problem> {
+    let mut compared = condition.tiers().into_iter();
+    let tier = compared.find(|tier| !known.contains(tier))?;
+    let help = did_you_mean(tier, known.iter().copied())
+        .unwrap_or_else(|| format!("expected {}", quoted(known.to_vec())));
+    Some(("unknown_name", format!("unknown tier \"{tier}\""), help))
+}
+
+/// Returns the problem of a condition that holds in none of the `possible` tiers that run `node`.
+fn never_runs(
+    name: &str,
+    node: &Node,
+    condition: &Condition,
+    possible: &[&str],
+) -> Option<Problem> {
+    let runs_in = |tier: &&str| node.tiers.is_empty() || node.tiers.iter().any(|own| own == tier);
+    let reached: Vec<&str> = possible.iter().copied().filter(runs_in).collect();
+    // A node that no caller reaches is reported with its tiers.
+    let never = !reached.is_empty() && never_holds(condition, &reached);
+    never.then(|| {
+        let message = format!(
+            "\"{name}\" never runs: its condition does not hold in tier {}, and no caller in another tier reaches the node",
+            quoted(reached)
+        );
+        let help = "change the condition, the tiers of the node, or the auth of the route";
+        ("never_runs", message, help.into())
+    })
+}
+
+/// Returns the problem of a value that no request of a route has.
+fn wrong_reference(
+    reference: &Reference,
+    parameters: Option<&[String]>,
+    has_auth: bool,
+) -> Option<Problem> {
+    let name = reference.path.first();
+    // The tier and the members of the other sources for text are text.
+    let is_below_text = reference.root == Root::Tier || reference.path.len() > 1;
+    match (&reference.root, name) {
+        (Root::Jwt, _) if !has_auth => Some((
+            "never_runs",
+            format!("{reference} needs a token, but the route has no auth"),
+            "add auth to the route, or remove the claim from the condition".into(),
+        )),
+        (Root::Route, Some(name)) if parameters.is_some_and(|known| !known.contains(name)) => {
+            let known = parameters.unwrap_or_default();
+            let help = did_you_mean(name, known.iter().map(String::as_str));
+            Some((
+                "reference",
+                format!("unknown route parameter {reference}"),
+                help.unwrap_or_else(|| "add the parameter to the path of the route".into()),
+            ))
+        }
+        (Root::Header, Some(name)) if HeaderName::try_from(name).is_err() => Some((
+            "reference",
+            format!("no request has the header \"{name}\""),
+            "write a name such as header['x-client']".into(),
+        )),
+        (Root::Tier | Root::Query | Root::Header | Root::Route, Some(_)) if is_below_text => {
+            Some((
+                "reference",
+                format!("unknown member {reference}"),
+                "remove the last name, because the value before it is text".into(),
+            ))
+        }
+        _ => None,
+    }
+}
+
+/// A request of which only the tier is known.
+struct OnlyTier<'t> {
+    tier: &'t str,
+    /// `true` if another value was read.
+    reads_others: Cell<bool>,
+}
+
+impl Lookup for OnlyTier<'_> {
+    fn lookup(&self, reference: &Reference) -> Option<Found<'_>> {
+        if reference.root == Root::Tier {
+            return Some(Found::Text(self.tier.into()));
+        }
+        self.reads_others.set(true);
+        None
+    }
+}
+
+/// Returns `true` if `condition` holds for none of `tiers`, whatever else a request has.
+fn never_holds(condition: &Condition, tiers: &[&str]) -> bool {
+    tiers.iter().all(|tier| {
+        let request = OnlyTier {
+            tier,
+            reads_others: Cell::new(false),
+        };
+        // Other values are not read if the tier alone decides.
+        condition.holds(&request) != Ok(true) && !request.reads_others.get()
+    })
+}
