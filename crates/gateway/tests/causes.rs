@@ -218,9 +218,15 @@ async fn fault_f41_each_connect_fault_is_logged_with_its_kind_and_cause() {
 async fn fault_f45_each_bad_response_is_logged_with_its_reason_and_sent_once() {
     let mut routes = Routes::new();
     let json = ("content-type", "application/json");
-    let gzip = Fault::response(200, &[json, ("content-encoding", "gzip")], "{}");
+    let identity = ("content-encoding", "identity");
+    let lines = [json, identity, ("content-encoding", "gzip, Identity")];
+    let gzip = Fault::response(200, &lines, "{}");
+    let chunked = "content-type: application/json\r\ntransfer-encoding: gzip, chunked";
+    let chunked = format!("HTTP/1.1 200 OK\r\n{chunked}\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n");
+    let chunked = Fault::new().send(chunked);
     for (fault, kind, cause) in [
-        (gzip, "bad_body", "content-encoding: gzip"),
+        (gzip, "bad_body", "content-encoding: gzip, Identity"),
+        (chunked, "bad_body", "transfer-encoding: gzip, chunked"),
         (
             Fault::deep_json(65),
             "bad_json",

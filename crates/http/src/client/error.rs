@@ -88,7 +88,8 @@ pub enum ClientErrorKind {
     BadHead,
     /// The body is incomplete.
     BadBody,
-    /// The body has a content coding although the client sends `Accept-Encoding: identity`.
+    /// The body has a content coding although the client sends `Accept-Encoding: identity`, or a transfer
+    /// coding other than `chunked`.
     BadEncoding,
     /// The body exceeds [`ClientConfig::max_response`](super::ClientConfig::max_response).
     TooLarge,

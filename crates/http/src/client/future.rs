@@ -11,7 +11,10 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response, StatusCode, header::CONTENT_ENCODING};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode,
+    header::{CONTENT_ENCODING, TRANSFER_ENCODING},
+};
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use hyper_util::client::legacy::ResponseFuture as Head;
@@ -130,23 +133,55 @@ impl fmt::Debug for ResponseFuture {
     }
 }
 
-/// Rejects redirects, statuses of no final response, and content codings that were not requested.
+/// Rejects redirects, statuses of no final response, and codings that were not requested.
 fn check_head(response: &Response<Incoming>) -> Result<(), ClientError> {
     let status = response.status();
-    let encoding = response.headers().get(CONTENT_ENCODING);
     let kind = match status {
         StatusCode::NOT_MODIFIED => ClientErrorKind::BadStatus,
         _ if status.is_redirection() => ClientErrorKind::Redirect,
         _ if status.is_informational() => ClientErrorKind::BadStatus,
         _ => {
-            let Some(encoding) = encoding.filter(|encoding| *encoding != "identity") else {
+            let Some((name, value)) = unrequested_coding(response.headers()) else {
                 return Ok(());
             };
-            let cause = format!("content-encoding: {}", LogValue::new(encoding));
+            let cause = format!("{name}: {}", LogValue::new(value));
             return Err(ClientError::new(ClientErrorKind::BadEncoding).caused_by(cause));
         }
     };
     Err(ClientError::new(kind).caused_by(format!("status {}", status.as_u16())))
+}
+
+/// Returns the first header line with a coding other than `identity` (RFC 9110 §8.4.1) or a final
+/// `chunked`. Empty list elements are ignored (RFC 9110 §5.6.1).
+fn unrequested_coding(headers: &HeaderMap) -> Option<(HeaderName, &HeaderValue)> {
+    let is_coded = |coding: &[u8]| !coding.is_empty() && !is(coding, "identity");
+    let mut content = codings(headers, &CONTENT_ENCODING);
+    if let Some((_, line)) = content.find(|(coding, _)| is_coded(coding)) {
+        return Some((CONTENT_ENCODING, line));
+    }
+    let mut transfer = codings(headers, &TRANSFER_ENCODING);
+    // hyper decodes `chunked` only as the very last element. It decodes no other transfer coding, and then
+    // the body ends with the connection.
+    let last = transfer.next_back();
+    let last = last.filter(|(coding, _)| !is(coding, "chunked"));
+    let mut transfer = transfer.chain(last);
+    let (_, line) = transfer.find(|(coding, _)| is_coded(coding))?;
+    Some((TRANSFER_ENCODING, line))
+}
+
+/// Returns each element of all lines with this name, and its line.
+fn codings<'h>(
+    headers: &'h HeaderMap,
+    name: &HeaderName,
+) -> impl DoubleEndedIterator<Item = (&'h [u8], &'h HeaderValue)> + use<'h> {
+    headers.get_all(name).into_iter().flat_map(|line| {
+        let elements = line.as_bytes().split(|byte| *byte == b',');
+        elements.map(move |element| (element.trim_ascii(), line))
+    })
+}
+
+fn is(coding: &[u8], known: &str) -> bool {
+    coding.eq_ignore_ascii_case(known.as_bytes())
 }
 
 fn too_large(max: usize) -> ClientError {
