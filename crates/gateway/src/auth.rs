@@ -120,7 +120,7 @@ impl Issuer {
                 (KeySet::new(keys)?.into(), None)
             }
             KeysConfig::Fetched(source) => {
-                let (jwks, client) = fetch(name.to_owned(), source).await?;
+                let (jwks, client) = fetch(name, source).await?;
                 (jwks.clone().into(), Some((jwks, client)))
             }
         };
@@ -176,16 +176,17 @@ impl Issuer {
 }
 
 /// Starts to poll the JWKS of the provider `name`, and counts the fetches by outcome and kind of error.
-async fn fetch(name: String, source: &JwksSource) -> Result<(Jwks, Client), BoxError> {
+async fn fetch(name: &str, source: &JwksSource) -> Result<(Jwks, Client), BoxError> {
+    let config = source.config.clone().issuer(name.to_owned());
+    let issuer = name.to_owned();
     let count = move |fetched: Result<(), &FetchError>| {
         let outcome = fetched.map_or_else(FetchError::outcome, |()| FetchOutcome::Ok);
         // An empty label is the same as none.
         let kind = fetched.err().and_then(FetchError::kind).unwrap_or_default();
-        let (issuer, outcome) = (name.clone(), outcome.as_str());
+        let (issuer, outcome) = (issuer.clone(), outcome.as_str());
         counter!("fanout_jwks_fetch_total", "issuer" => issuer, "outcome" => outcome, "kind" => kind)
             .increment(1);
     };
-    let config = source.config.clone();
     let client = source.client()?;
     let jwks = Jwks::start_with(client.clone(), &source.url, config, count).await?;
     Ok((jwks, client))

@@ -6,7 +6,10 @@ mod common;
 
 use std::process::Stdio;
 
-use common::*;
+use common::{
+    issuer::{self, Issuer},
+    *,
+};
 use http::Method;
 use serde_json::{Value, json};
 use tokio::{
@@ -500,4 +503,105 @@ orchestrate:
         "{log}"
     );
     assert_eq!(warnings(&log).len(), 0, "{log}");
+}
+
+/// Starts a gateway that fetches the keys of the providers `one` and `two`, and stops it. Returns the warnings
+/// and the metrics.
+async fn providers(one: &Issuer, two: &Issuer) -> (Vec<Value>, String) {
+    let (up, _) = stub(quick).await;
+    let provider = |name: &str, issuer: &Issuer| {
+        let jwks = issuer::url(&issuer.server);
+        format!(
+            "    {name}: {{ keys: [{{ jwks: {{ {jwks}, start: degraded }} }}], issuers: [{name}], audiences: [fanout], algorithms: [ES256] }}\n"
+        )
+    };
+    let text = format!(
+        "version: 1\n{NO_DELAY}auth:\n  jwt:\n{}{}downstreams: {{ up: {{ endpoints: [{{ url: \"http://{up}\" }}] }} }}\nroutes:\n  - {{ name: a, match: {{ path: / }}, auth: {{ jwt: [one, two] }}, plan: {{ a: {{ downstream: up, required: true, request: {{ path: / }} }} }} }}\n",
+        provider("one", one),
+        provider("two", two)
+    );
+    let mut gateway = Gateway::from_text(&text).await;
+    let server = gateway.server.take().unwrap();
+    let metrics = Gateway::at(server.admin)
+        .send(Method::GET, "/metrics", &[], "")
+        .await;
+    let log = server.stop().await;
+    let lines = log
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
+    let warnings = lines.filter(|line: &Value| line["level"] == "WARN");
+    (warnings.collect(), metrics.text)
+}
+
+#[tokio::test]
+async fn fault_b5_b10_b19_lines_of_key_fetches_name_the_provider() {
+    let oct = || json!({"kty": "oct", "k": "hush"});
+    let private = json!({"kty": "RSA", "n": "hush", "d": "hush"});
+    let one = Issuer::new(issuer::set_with(&["a"], &[oct()])).await;
+    let two = Issuer::new(issuer::set_with(&[], &[private, oct()])).await;
+    let (warnings, metrics) = providers(&one, &two).await;
+    let found: Vec<_> = warnings
+        .iter()
+        .map(|line| {
+            let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
+            let issuer = line["span"]["issuer"].as_str().unwrap().to_owned();
+            (issuer, line["index"].as_u64(), text("kty"), text("message"))
+        })
+        .collect();
+    let line = |issuer: &str, index: Option<u64>, kty: &str, message: &str| {
+        (issuer.to_owned(), index, kty.to_owned(), message.to_owned())
+    };
+    let (dropped, private) = (
+        "key of the JWK Set dropped",
+        "the JWK Set publishes private key material",
+    );
+    assert_eq!(
+        found,
+        [
+            line("one", Some(1), "oct", dropped),
+            line("two", Some(0), "RSA", private),
+            line("two", Some(0), "RSA", dropped),
+            line("two", Some(1), "oct", dropped),
+            line("two", None, "", "key fetch failed"),
+        ]
+    );
+    let reasons: Vec<_> = warnings.iter().map(|line| &line["reason"]).collect();
+    let symmetric = json!("a JWK Set must not contain symmetric keys");
+    assert_eq!(reasons[3], &symmetric);
+    assert_eq!(reasons[2], "a key parameter is missing or not base64url");
+    let error = warnings[4]["error"].as_str().unwrap();
+    assert!(
+        error.contains("no usable key, 2 dropped; key 0 (RSA)"),
+        "{error}"
+    );
+    assert!(!format!("{warnings:?}").contains("hush"));
+    for series in [
+        "fanout_jwks_fetch_total{issuer=\"one\",outcome=\"ok\",kind=\"\"} 1",
+        "fanout_jwks_fetch_total{issuer=\"two\",outcome=\"invalid\",kind=\"\"} 1",
+        "fanout_jwks_age_seconds{issuer=\"one\"} 0.",
+    ] {
+        assert!(metrics.contains(series), "{series}: {metrics}");
+    }
+    assert!(!metrics.contains("fanout_jwks_age_seconds{issuer=\"two\"}"));
+}
+
+#[tokio::test]
+async fn fault_b19_failures_of_two_providers_are_told_apart() {
+    let (one, two) = (
+        Issuer::new(Fault::response(503, &[], "")).await,
+        Issuer::new(Fault::reset_before_head()).await,
+    );
+    let (warnings, metrics) = providers(&one, &two).await;
+    let of = |issuer: &str, outcome: &str| {
+        let of = warnings
+            .iter()
+            .filter(|line| line["span"]["issuer"] == issuer);
+        let of: Vec<_> = of.collect();
+        assert_eq!(of.len(), 1, "{warnings:?}");
+        assert_eq!(of[0]["outcome"], outcome);
+        let series = format!("fanout_jwks_fetch_total{{issuer=\"{issuer}\",outcome=\"{outcome}\"");
+        assert!(metrics.contains(&series), "{series}: {metrics}");
+    };
+    of("one", "status");
+    of("two", "unreachable");
 }

@@ -11,6 +11,11 @@ use super::{Answer, Gateway, SECRET, Seen, quick, stub};
 
 /// Returns a JWK set with the test key once for each key id.
 pub(crate) fn set(kids: &[&str]) -> Fault {
+    set_with(kids, &[])
+}
+
+/// Returns a JWK set as [`set`] does, with `others` after its keys.
+pub(crate) fn set_with(kids: &[&str], others: &[Value]) -> Fault {
     let known = include_str!("../../../http/src/jwt/test_keys/jwks.json");
     let known: Value = serde_json::from_str(known).unwrap();
     let keys = kids.iter().map(|kid| {
@@ -18,7 +23,8 @@ pub(crate) fn set(kids: &[&str]) -> Fault {
         key["kid"] = (*kid).into();
         key
     });
-    Fault::json(json!({"keys": keys.collect::<Vec<_>>()}).to_string())
+    let keys: Vec<_> = keys.chain(others.iter().cloned()).collect();
+    Fault::json(json!({"keys": keys}).to_string())
 }
 
 /// An issuer whose response a test can replace.

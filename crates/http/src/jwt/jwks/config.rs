@@ -29,6 +29,9 @@ config! {
     /// [`KeySet::from_jwks`](crate::jwt::KeySet::from_jwks).
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct JwksConfig {
+        /// Name of the issuer in the span of all log lines of its fetches. `None`, the default, is the host
+        /// of the URL.
+        pub issuer: Option<String> = None,
         /// Algorithms that fetched keys may be for. Symmetric ones are rejected. Defaults to RS256, ES256
         /// and `EdDSA`.
         pub algorithms: Vec<Algorithm> = vec![Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA],

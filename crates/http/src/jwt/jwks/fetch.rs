@@ -11,7 +11,7 @@ use tower_fanout_layers::labels;
 use super::JwksConfig;
 use crate::{
     client::{ClientError, ClientErrorKind},
-    jwt::keys::KeyError,
+    jwt::keys::{KeyError, KeyFaults},
     log::ErrorChain,
 };
 
@@ -48,7 +48,7 @@ pub struct FetchError {
 #[derive(Clone, Debug)]
 enum Cause {
     Client(ClientError),
-    Keys(KeyError),
+    Keys(KeyError, KeyFaults),
     Status(StatusCode),
 }
 
@@ -68,6 +68,20 @@ impl FetchError {
             _ => None,
         }
     }
+
+    /// Creates the error of a set that cannot be used, with the faults of its keys.
+    pub(super) fn of_keys(error: KeyError, faults: KeyFaults) -> Self {
+        let (outcome, cause) = (FetchOutcome::Invalid, Some(Cause::Keys(error, faults)));
+        Self { outcome, cause }
+    }
+
+    /// Returns the faults of single keys, if a set was fetched.
+    pub(super) fn key_faults(&self) -> Option<&KeyFaults> {
+        match &self.cause {
+            Some(Cause::Keys(_, faults)) => Some(faults),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for FetchError {
@@ -79,7 +93,7 @@ impl fmt::Display for FetchError {
                 Some(cause) => write!(f, ": {}", ErrorChain(&**cause)),
                 None => Ok(()),
             },
-            Some(Cause::Keys(error)) => write!(f, ": {error}"),
+            Some(Cause::Keys(error, _)) => write!(f, ": {error}"),
             Some(Cause::Status(status)) => write!(f, ": {status}"),
             None => Ok(()),
         }
@@ -124,8 +138,7 @@ impl From<StatusCode> for FetchError {
 
 impl From<KeyError> for FetchError {
     fn from(error: KeyError) -> Self {
-        let (outcome, cause) = (FetchOutcome::Invalid, Some(Cause::Keys(error)));
-        Self { outcome, cause }
+        Self::of_keys(error, KeyFaults::default())
     }
 }
 

@@ -22,6 +22,7 @@ use http::{Request, Response};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tower::Service;
 use tower_fanout_layers::config::{ConfigError, Validate};
+use tracing::Instrument;
 
 use self::poll::{Flight, Poller, Shared};
 pub use self::{
@@ -76,7 +77,8 @@ impl Jwks {
     /// Fetches the keys at `url` and starts the task that refreshes them. Waits for the first fetch.
     ///
     /// `on_fetch` is called with the result of each fetch and must not block. Redirects are not
-    /// followed.
+    /// followed. The log lines of fetches belong to the span `key_fetch`, whose field `issuer` is
+    /// [`JwksConfig::issuer`](field@JwksConfig::issuer).
     ///
     /// The keys are fetched with a [`Client`] with the default [`ClientConfig`], so the issuer may have a
     /// public or a private address ([`AddressPolicy::Private`](crate::client::AddressPolicy::Private)).
@@ -115,15 +117,18 @@ impl Jwks {
     {
         let config = config.validated()?;
         let start = config.start;
+        let issuer = config.issuer.as_deref().unwrap_or(url.host());
+        // Level `ERROR`, so that the span is enabled whenever a line is logged.
+        let span = tracing::error_span!(parent: None, "key_fetch", issuer);
         let mut poller = Poller::new(client, url, config, on_fetch);
-        let fetched = poller.fetch().await;
+        let fetched = poller.fetch().instrument(span.clone()).await;
         let is_ok = fetched.is_ok();
         if let (Err(error), Start::Fail) = (fetched, start) {
             return Err(StartError::Fetch(error));
         }
         let (shared, flight) = (poller.shared(), poller.flight());
         let mut task = JoinSet::new();
-        task.spawn(poller.run(is_ok));
+        task.spawn(poller.run(is_ok).instrument(span));
         Ok(Self {
             handle: Arc::new(Handle {
                 shared,

@@ -14,11 +14,7 @@ use tokio::{
 use tower::Service;
 
 use super::{FetchError, JwksConfig, JwksUrl, fetch::fetch};
-use crate::{
-    client::ClientError,
-    jwt::keys::{KeyError, KeySet},
-    log::RateLimit,
-};
+use crate::{client::ClientError, jwt::keys::KeySet, log::RateLimit};
 
 /// Minimum time between two warnings.
 const WARN_EVERY: Duration = Duration::from_secs(60);
@@ -152,7 +148,7 @@ where
             flight.is_running = true;
         });
         let fetched = fetch(&mut self.service, &self.target, &self.shared.config).await;
-        let updated = fetched.and_then(|body| Ok(self.update_keys(body)?));
+        let updated = fetched.and_then(|body| self.update_keys(body));
         if let Err(error) = &updated {
             self.warn(error);
         }
@@ -170,18 +166,19 @@ where
     }
 
     /// Replaces the current keys by those of `body`. An identical body only renews the age of the keys.
-    fn update_keys(&mut self, body: Bytes) -> Result<(), KeyError> {
+    fn update_keys(&mut self, body: Bytes) -> Result<(), FetchError> {
         let Shared {
             config, current, ..
         } = &*self.shared;
         let keys = match &*current.load() {
             Some(last) if self.body == body => Arc::clone(&last.keys),
             _ => {
-                let (keys, dropped) = KeySet::read(&body, &config.algorithms, config.max_keys)?;
-                for key in dropped {
-                    let (index, kty, reason) = (key.index, key.kty, key.error);
-                    tracing::warn!(index, kty, %reason, "fetched key dropped");
-                }
+                let (keys, faults) = KeySet::read(&body, &config.algorithms, config.max_keys)?;
+                let keys = match keys {
+                    Ok(keys) => keys,
+                    Err(error) => return Err(FetchError::of_keys(error, faults)),
+                };
+                faults.warn();
                 tracing::info!(keys = keys.keys().len(), "keys updated");
                 self.body = body;
                 Arc::new(keys)
@@ -192,9 +189,12 @@ where
         Ok(())
     }
 
-    /// Logs a failed fetch, at most once per [`WARN_EVERY`].
+    /// Logs a failed fetch, and the faults of the fetched keys, at most once per [`WARN_EVERY`].
     fn warn(&mut self, error: &FetchError) {
         if let Some(suppressed) = self.warnings.admit() {
+            if let Some(faults) = error.key_faults() {
+                faults.warn();
+            }
             let (outcome, kind) = (error.outcome().as_str(), error.kind());
             tracing::warn!(host = &*self.host, outcome, kind, %error, suppressed, "key fetch failed");
         }

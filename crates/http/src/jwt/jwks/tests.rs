@@ -244,6 +244,46 @@ async fn fault_b5_b10_logs_index_and_type_of_bad_keys_but_no_key_material() {
     assert!(!format!("{logged:?}").contains("hush"));
 }
 
+/// Returns a set of `count` keys that are too weak, each with private key material.
+fn weak_set(count: usize) -> Answer {
+    let key = json!({"kty": "EC", "crv": "P-256", "x": "hush", "y": "hush", "d": "hush"});
+    let keys = vec![key; count];
+    status(StatusCode::OK, json!({"keys": keys}).to_string().into())
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_b5_b10_logs_why_a_set_has_no_usable_key() {
+    for (count, lines) in [(1, 1), (10, 10), (11, 11), (100, 11)] {
+        let log = Log::default();
+        let _guard = tracing::subscriber::set_default(log.clone());
+        let config = defaults().start(Start::Degraded);
+        let (jwks, seen) = issuer(config, SECOND / 10, move |_| weak_set(count)).await;
+        let jwks = jwks.unwrap();
+        jwks.current().unwrap_err();
+        // The next fetch fails within the same minute.
+        sleep(34 * SECOND).await;
+        assert_eq!(seen.count(), 2);
+        let logged = log.0.lock().unwrap();
+        let with = |part: &str| {
+            logged
+                .iter()
+                .filter(|(_, text)| text.contains(part))
+                .count()
+        };
+        assert_eq!(with("of the JWK Set dropped"), lines, "{logged:?}");
+        assert_eq!(with("publishes private key material"), lines, "{logged:?}");
+        assert_eq!(with("count="), 2 * usize::from(count > 10), "{logged:?}");
+        let reason = "reason=`x` or `y` does not have the length of the curve";
+        assert_eq!(with(reason), count.min(10), "{logged:?}");
+        assert!(
+            with("index=0 kty=\"EC\"") == 2 && with("hush") == 0,
+            "{logged:?}"
+        );
+        let error = format!("no usable key, {count} dropped; key 0 (EC): `x` or `y` does not");
+        assert_eq!(with(&error), 1, "{logged:?}");
+    }
+}
+
 /// Uses a real server with broken responses. The test makes the fetches itself, one after the other.
 #[tokio::test]
 async fn fault_b1_b4_keeps_the_last_keys_after_any_bad_response() {

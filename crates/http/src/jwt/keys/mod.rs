@@ -25,7 +25,7 @@ pub use self::{
     source::{Keys, Unavailable},
 };
 pub(super) use self::{
-    set::{MAX_KEYS, MAX_TEXT},
+    set::{KeyFaults, MAX_KEYS, MAX_TEXT},
     source::Flight,
 };
 use super::Algorithm;

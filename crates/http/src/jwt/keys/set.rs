@@ -10,6 +10,8 @@ use crate::jwt::Algorithm;
 pub(in crate::jwt) const MAX_TEXT: usize = 256 << 10;
 /// Maximum number of keys in a JWK Set, dropped ones included.
 pub(in crate::jwt) const MAX_KEYS: usize = 100;
+/// Maximum number of faulty keys that are logged one by one.
+const MAX_LOGGED: usize = 10;
 /// Maximum number of keys that are tried for a token without a `kid`.
 const MAX_TRIED: usize = 4;
 
@@ -29,6 +31,52 @@ pub struct DroppedKey {
     pub kty: &'static str,
     /// Reason for dropping the key.
     pub error: KeyError,
+}
+
+/// The keys of a JWK Set that have a fault. Contains no key material.
+#[derive(Clone, Debug, Default)]
+pub(in crate::jwt) struct KeyFaults {
+    dropped: Vec<DroppedKey>,
+    /// Index and type of the keys with private key material, which may be in use nevertheless.
+    private: Vec<(usize, &'static str)>,
+}
+
+impl KeyFaults {
+    /// Logs a warning for each of the first keys of both kinds, and one for the number of the others.
+    pub(in crate::jwt) fn warn(&self) {
+        self.warn_private();
+        for DroppedKey { index, kty, error } in self.dropped.iter().take(MAX_LOGGED) {
+            tracing::warn!(index, kty, reason = %error, "key of the JWK Set dropped");
+        }
+        warn_of_others(self.dropped.len(), "more keys of the JWK Set dropped");
+    }
+
+    fn warn_private(&self) {
+        // The public part of the key is still used. The warning is for the issuer, who must replace it.
+        for (index, kty) in self.private.iter().take(MAX_LOGGED) {
+            tracing::warn!(index, kty, "the JWK Set publishes private key material");
+        }
+        let message = "the JWK Set publishes private key material in more keys";
+        warn_of_others(self.private.len(), message);
+    }
+
+    /// Returns the error of a set without a usable key, with the fault of its first key.
+    fn no_usable_key(&self) -> KeyError {
+        let message = "the set has no usable key";
+        match self.dropped.first() {
+            None => KeyError::new(message),
+            Some(DroppedKey { index, kty, error }) => KeyError::new(format!(
+                "{message}, {} dropped; key {index} ({kty}): {error}",
+                self.dropped.len()
+            )),
+        }
+    }
+}
+
+fn warn_of_others(all: usize, message: &str) {
+    if let Some(count @ 1..) = all.checked_sub(MAX_LOGGED) {
+        tracing::warn!(count, "{message}");
+    }
 }
 
 /// A JWK Set ([RFC 7517 §5](https://www.rfc-editor.org/rfc/rfc7517#section-5)).
@@ -89,15 +137,18 @@ impl KeySet {
         if text.len() > MAX_TEXT {
             return Err(KeyError::new("the JWK Set must have at most 256 KiB"));
         }
-        Self::read(text, allowed, MAX_KEYS)
+        let (set, faults) = Self::read(text, allowed, MAX_KEYS)?;
+        faults.warn_private();
+        Ok((set?, faults.dropped))
     }
 
     /// Parses like [`from_jwks`](Self::from_jwks) with another limit for keys and none for the size.
+    /// Returns the faults of single keys also if the set cannot be used because of them.
     pub(in crate::jwt) fn read(
         text: &[u8],
         allowed: &[Algorithm],
         max_keys: usize,
-    ) -> Result<(Self, Vec<DroppedKey>), KeyError> {
+    ) -> Result<(Result<Self, KeyError>, KeyFaults), KeyError> {
         let document: Document<'_> = serde_json::from_slice(text)
             .map_err(|_| KeyError::new("expected a JWK Set, a JSON object with a list `keys`"))?;
         if document.keys.len() > max_keys {
@@ -106,21 +157,24 @@ impl KeySet {
                 document.keys.len()
             )));
         }
-        let (mut keys, mut dropped) = (Vec::new(), Vec::new());
+        let (mut keys, mut faults) = (Vec::new(), KeyFaults::default());
         for (index, text) in document.keys.iter().enumerate() {
             let jwk = Jwk::new(text.get());
             let kty = jwk.kty();
-            // The public part of the key is still used. The warning is for the issuer, who must replace
-            // it.
             if jwk.is_private() {
-                tracing::warn!(index, kty, "the JWK Set publishes private key material");
+                faults.private.push((index, kty));
             }
             match jwk.key(allowed) {
                 Ok(key) => keys.push(key),
-                Err(error) => dropped.push(DroppedKey { index, kty, error }),
+                Err(error) => faults.dropped.push(DroppedKey { index, kty, error }),
             }
         }
-        Ok((Self::new(keys)?, dropped))
+        let set = if keys.is_empty() {
+            Err(faults.no_usable_key())
+        } else {
+            Self::new(keys)
+        };
+        Ok((set, faults))
     }
 
     /// Returns the keys that may have signed a token with this header: the key with this `kid`, or else
