@@ -21,7 +21,7 @@ use tokio::{net::TcpListener, time::Instant};
 use tower::{Layer, Service, ServiceExt};
 use tower_fanout::{
     BranchError, Downstream, FanOut, FanOutError, FanOutResponse, Plan, Policy, Strategy,
-    layers::{ClassifyHttp, ConfigError, Deadline, WithCall},
+    layers::{ClassifyHttp, ConfigError, Deadline, WithCall, timeout::TimeoutConfig},
     stack::stack,
 };
 use tower_fanout_http::{
@@ -88,14 +88,16 @@ fn node(
     ConfigError,
 > {
     let downstream = Downstream::new(name, policy.clone(), ClassifyHttp::new())?;
+    let headers =
+        AttemptHeadersLayer::new().attempt_timeout(policy.attempt_timeout.map(TimeoutConfig::new));
+    let attempt = headers.layer(JsonLayer::new().layer(client.clone()));
     let answers = fallback.into_iter().map(http::Response::new);
     let stack = stack(
         &downstream,
         answers.fold(downstream.fallback(), |chain, answer| {
             chain.response(answer)
         }),
-        |request| AttemptHeadersLayer::new().write(request),
-        JsonLayer::new().layer(client.clone()),
+        attempt,
     );
     Ok(AcceptLayer::default().layer(stack))
 }

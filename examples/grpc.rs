@@ -131,7 +131,6 @@ fn careful(
     Ok(stack(
         &downstream,
         downstream.fallback(),
-        |_| (),
         service_fn(move |item| quote(shop.clone(), item)),
     ))
 }

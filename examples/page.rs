@@ -67,7 +67,6 @@ where
     Ok(stack(
         &downstream,
         answers.fold(chain, |chain, answer| chain.response(answer)),
-        |_| (),
         service,
     ))
 }

@@ -84,14 +84,10 @@ impl Backend {
             .fallback()
             .response(Response::new(Json::NULL));
         let attempt = JsonLayer::new().layer(self.client.clone());
+        let attempt = AttemptHeadersLayer::new().layer(attempt);
         ServiceBuilder::new()
             .layer(AcceptLayer::default())
-            .service(stack(
-                &self.downstream,
-                fallback,
-                |request| AttemptHeadersLayer::new().write(request),
-                attempt,
-            ))
+            .service(stack(&self.downstream, fallback, attempt))
     }
 }
 

@@ -99,7 +99,7 @@ where
 {
     let downstream = Downstream::new("users", Policy::default(), ClassifyResult).unwrap();
     let fallback = downstream.fallback().response(0);
-    stack(&downstream, fallback, |_| (), service)
+    stack(&downstream, fallback, service)
 }
 
 /// Returns a stack for the same concerns with the layers of tower-resilience.

@@ -181,18 +181,16 @@ fn concurrency_config(policy: &Policy) -> Option<ConcurrencyConfig> {
 /// 3. **Retry or hedge.** Makes the attempts. It is above the breaker, so that the breaker counts and
 ///    can reject each attempt. If the policy turns both off, a retry layer with one attempt still
 ///    counts that attempt.
-/// 4. **`on_attempt`.** Edits the request of each attempt, after the pause, so that the remaining time is
-///    current.
-/// 5. **Throttle.** Is above the limit, because a call that is not sent needs no permit. It checks the
+/// 4. **Throttle.** Is above the limit, because a call that is not sent needs no permit. It checks the
 ///    breaker first, so that calls that an open circuit rejects are not counted.
-/// 6. **Concurrency limit.** Applies to each attempt, so that a pausing call holds no permit. It checks
+/// 5. **Concurrency limit.** Applies to each attempt, so that a pausing call holds no permit. It checks
 ///    the breaker before and after the queue, so that no call queues for an open circuit.
-/// 7. **Circuit breaker.** Is below the queue, so that it measures the service without the wait, and a
+/// 6. **Circuit breaker.** Is below the queue, so that it measures the service without the wait, and a
 ///    probe already has its permit.
-/// 8. **Attempt timeout.** Is innermost, so that the time of an attempt starts when its permit is
+/// 7. **Attempt timeout.** Is innermost, so that the time of an attempt starts when its permit is
 ///    granted.
 ///
-/// The policy turns the layers 5 to 8 on and off. A layer that is off is left out.
+/// The policy turns the layers 4 to 7 on and off. A layer that is off is left out.
 ///
 /// # Example
 /// `downstream.fallback()` is an empty chain and means no fallback. Steps that are added to it, such as
@@ -206,12 +204,12 @@ fn concurrency_config(policy: &Policy) -> Option<ConcurrencyConfig> {
 /// let downstream = Downstream::new("users", Policy::new(), ClassifyResult)?;
 /// let fetch = service_fn(|id: WithCall<u64>| async move { Ok::<_, BoxError>(format!("user {}", id.get())) });
 ///
-/// let users = stack(&downstream, downstream.fallback(), |_| (), fetch);
+/// let users = stack(&downstream, downstream.fallback(), fetch);
 /// assert_eq!(users.oneshot(WithCall::new(7)).await?, "user 7");
 ///
 /// let down = service_fn(|_: WithCall<u64>| async { Err::<String, BoxError>("down".into()) });
 /// let fallback = downstream.fallback().response("a guest".to_owned());
-/// let users = stack(&downstream, fallback, |_| (), down);
+/// let users = stack(&downstream, fallback, down);
 /// assert_eq!(users.oneshot(WithCall::new(7)).await?, "a guest");
 /// # Ok(())
 /// # }
@@ -222,10 +220,9 @@ fn concurrency_config(policy: &Policy) -> Option<ConcurrencyConfig> {
 /// - `fallback` answers if the call has failed after all attempts, or was rejected by a layer.
 ///   [`Downstream::fallback`] creates an empty chain, which changes nothing. Add steps to it, such as
 ///   [`answer`](FallbackLayer::response).
-/// - `on_attempt` edits the request of each attempt, for example to add a header with the attempt number
-///   or the remaining time. `|_| ()` changes nothing. For HTTP, pass a closure that calls
-///   `AttemptHeadersLayer::write` of `tower-fanout-http`.
-/// - `service` makes one attempt per call.
+/// - `service` makes one attempt per call. A layer around it edits the request of each attempt, such as
+///   `AttemptHeadersLayer` of `tower-fanout-http`, which adds headers with the number of the retry and the
+///   remaining time.
 ///
 /// The stack returns `Ok(response)` even if the classifier counts the response as a failure, such as
 /// an HTTP response with status 503 after the last attempt. As the service of a node, such a response
@@ -234,20 +231,18 @@ fn concurrency_config(policy: &Policy) -> Option<ConcurrencyConfig> {
 ///
 /// Put a `ChaosLayer` (feature `chaos` of the layers) directly around `service`, so that all layers
 /// here see its effects.
-pub fn stack<C, M, S, Req, Res, E>(
+pub fn stack<C, S, Req, Res, E>(
     downstream: &Downstream<C>,
     fallback: FallbackLayer<C, Req, Res, E>,
-    on_attempt: M,
     service: S,
 ) -> impl Service<Req, Response = Res, Error = E, Future: Send>
 + Clone
 + Send
 + Sync
 + 'static
-+ use<C, M, S, Req, Res, E>
++ use<C, S, Req, Res, E>
 where
     C: Classify<Res, E> + Clone + Send + Sync + 'static,
-    M: Fn(&mut Req) + Clone + Send + Sync + 'static,
     S: Service<Req, Response = Res, Error = E, Future: Send> + Clone + Send + Sync + 'static,
     Req: CallContext + Clone + Send + Sync + 'static,
     Res: Send + 'static,
@@ -263,11 +258,6 @@ where
         // Retries or hedges. Above the breaker, so that the breaker counts every attempt and can
         // reject each.
         .layer(downstream.attempts.clone())
-        // Per attempt, after the pause, so that the remaining time is current.
-        .map_request(move |mut request| {
-            on_attempt(&mut request);
-            request
-        })
         // Above the limit, because a call that is not sent needs no permit. Checks the breaker
         // first, so that calls that an open circuit rejects are not counted.
         .option_layer(downstream.throttle.clone())

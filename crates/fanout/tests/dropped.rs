@@ -63,7 +63,7 @@ fn shaky(downstream: &Downstream<ClassifyResult>, in_flight: &InFlight) -> FullS
         Ok("plan b")
     });
     let fallback = downstream.fallback().service(plan_b);
-    BoxCloneSyncService::new(stack(downstream, fallback, |_| (), service))
+    BoxCloneSyncService::new(stack(downstream, fallback, service))
 }
 
 fn fan_out(downstreams: &[Downstream<ClassifyResult>], in_flight: &InFlight) -> FanOut<()> {

@@ -194,7 +194,7 @@ where
         }
         async { Ok("plan b") }
     });
-    let service = stack(downstream, fallback, |_| (), service);
+    let service = stack(downstream, fallback, service);
     let mut plan = Plan::builder();
     plan.node("calls", service, |(), _| Ok(idempotent_request()));
     let fan_out = FanOut::new(plan.build().unwrap());

@@ -35,7 +35,7 @@ fn fault_g22_a_branch_with_its_whole_stack_takes_less_than_4_kib() {
     });
     for downstream in [retried, hedged] {
         let fallback = downstream.fallback().response("plan b");
-        let service = stack(&downstream, fallback, |_| (), service_fn(attempt));
+        let service = stack(&downstream, fallback, service_fn(attempt));
         // A run allocates this future, and a tag, for each branch.
         let size = size_of_val(&service.oneshot(idempotent_request()));
         println!("{size} bytes");

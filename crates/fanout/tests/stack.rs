@@ -168,7 +168,6 @@ async fn ord_06_the_breaker_does_not_see_the_fallback() {
     let service = stack(
         &downstream,
         downstream.fallback().response("plan b"),
-        |_| (),
         service,
     );
     assert_eq!(
@@ -278,7 +277,7 @@ async fn answered_for(is_open: bool, others: Answered) -> Branch {
             .service(around(&other, || async { panic!("oh") })),
     };
     let broken = service_fn(|_: WithCall<()>| async { Err::<&str, _>(failed()) });
-    let service = stack(&own, chain, |_| (), broken);
+    let service = stack(&own, chain, broken);
     let mut plan = Plan::builder();
     plan.node("user", service, |(), _| Ok(idempotent_request()));
     match FanOut::new(plan.build().unwrap()).oneshot(()).await {
@@ -348,7 +347,6 @@ async fn a_request_can_limit_retries_and_forbid_fallbacks() {
     let service = stack(
         &downstream,
         downstream.fallback().response("plan b"),
-        |_| (),
         service,
     );
     let mut plan = Plan::builder();

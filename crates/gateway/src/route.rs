@@ -276,7 +276,7 @@ fn downstream_stack(
         .map_request(move |request| forward(&allowed, request))
         .layer(json)
         .service(backend.client.clone());
-    stack(&backend.downstream, fallback, |_| (), attempt)
+    stack(&backend.downstream, fallback, attempt)
 }
 
 /// Copies the allowed headers of the caller to the request.

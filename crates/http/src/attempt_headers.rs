@@ -86,9 +86,19 @@ impl AttemptHeadersLayer {
             (deadline, attempt) => deadline.or(attempt),
         }
     }
+}
 
-    /// Writes the headers of an attempt into `request`, for use without a service.
-    pub fn write<R: OutgoingRequest>(&self, request: &mut R) {
+impl<S> Layer<S> for AttemptHeadersLayer {
+    type Service = EditRequest<Self, S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let layer = *self;
+        EditRequest { layer, inner }
+    }
+}
+
+impl<R: OutgoingRequest> RequestEdit<R> for AttemptHeadersLayer {
+    fn edit(&self, request: &mut R) {
         let (remaining, attempt) = (self.remaining(request.call()), request.call().attempt);
         let headers = request.headers_mut();
         // Values from the caller are replaced or removed, never forwarded.
@@ -104,21 +114,6 @@ impl AttemptHeadersLayer {
             headers.remove(RETRY);
         }
         write_parent(headers);
-    }
-}
-
-impl<S> Layer<S> for AttemptHeadersLayer {
-    type Service = EditRequest<Self, S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        let layer = *self;
-        EditRequest { layer, inner }
-    }
-}
-
-impl<R: OutgoingRequest> RequestEdit<R> for AttemptHeadersLayer {
-    fn edit(&self, request: &mut R) {
-        self.write(request);
     }
 }
 

@@ -142,7 +142,7 @@ where
     Fut: Future<Output = Answer> + Send + 'static,
 {
     let service = service_fn(move |_: WithCall<()>| answer());
-    stack(downstream, downstream.fallback(), |_| (), service)
+    stack(downstream, downstream.fallback(), service)
 }
 
 pub(crate) fn failed() -> BoxError {
