@@ -8,10 +8,13 @@ use std::{
     net::SocketAddr,
 };
 
-use common::*;
+use common::{
+    issuer::{self, Issuer},
+    *,
+};
 use http::Method;
 use serde_json::json;
-use tower_fanout_testkit::fault_server::FaultServer;
+use tower_fanout_testkit::fault_server::{FaultServer, tls::CertificateAuthority};
 
 /// The metrics page.
 struct Page(String);
@@ -158,5 +161,55 @@ routes:
             "fanout_call_total{{route=\"{route}\",node=\"user\",downstream=\"{downstream}\",outcome=\"{outcome}\"}} "
         );
         assert!(page.has(&series), "{series}: {}", page.0);
+    }
+}
+
+#[tokio::test]
+async fn fault_l13_families_of_key_fetches_and_handshakes_have_help() {
+    let (up, _) = stub(quick).await;
+    let issuer = Issuer::new(issuer::set(&["a"])).await;
+    let certificate = CertificateAuthority::new().issue(&["localhost"]);
+    let files = [
+        File::new("server.pem", &certificate.chain_pem),
+        File::new("server.key", &certificate.key_pem),
+    ];
+    let [cert, key] = files.each_ref().map(|file| file.path().display());
+    let jwks = issuer::url(&issuer.server);
+    let text = format!(
+        "version: 1
+server: {{ tls: {{ cert_file: \"{cert}\", key_file: \"{key}\" }} }}
+auth: {{ jwt: {{ main: {{ keys: [{{ jwks: {{ {jwks} }} }}], issuers: [main], audiences: [fanout], algorithms: [ES256] }} }} }}
+downstreams: {{ up: {{ endpoints: [{{ url: \"http://{up}\" }}] }} }}
+routes:
+  - {{ name: a, match: {{ path: / }}, auth: {{ jwt: main }}, plan: {{ up: {{ downstream: up, request: {{ path: / }} }} }} }}
+"
+    );
+    let gateway = Gateway::from_text(&text).await;
+    let page = Page::of(gateway.server.as_ref().unwrap().admin).await;
+    let (help, series) = (page.families("HELP"), page.series());
+    for (family, kind, labels) in [
+        (
+            "fanout_jwks_fetch_total",
+            "counter",
+            &["issuer", "outcome", "kind"][..],
+        ),
+        ("fanout_jwks_age_seconds", "gauge", &["issuer"]),
+        ("fanout_tls_handshake_failures_total", "counter", &["kind"]),
+        (
+            "fanout_certificate_expiry_timestamp_seconds",
+            "gauge",
+            &["key"],
+        ),
+    ] {
+        assert!(help.contains(family), "{family}: {}", page.0);
+        let line = format!("# TYPE {family} {kind}");
+        assert!(
+            page.0.lines().any(|found| found == line),
+            "{line}: {}",
+            page.0
+        );
+        let of: Vec<_> = series.iter().filter(|(name, _)| *name == family).collect();
+        assert!(!of.is_empty(), "{family}: {}", page.0);
+        assert!(of.iter().all(|(_, names)| names == labels), "{of:?}");
     }
 }

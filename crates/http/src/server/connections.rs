@@ -43,7 +43,7 @@ labels! {
 #[derive(Clone, Debug, Default)]
 pub struct Connections(Arc<Counts>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counts {
     accepted: AtomicU64,
     /// One counter per reason, indexed by discriminant. `ALL` has every variant, so no index is out
@@ -55,12 +55,40 @@ struct Counts {
     unsent: AtomicUsize,
     /// Moving average of the sizes of responses.
     typical_response: AtomicUsize,
+    /// Number of unsent response bytes from which on no further response is accepted.
+    max_unsent: usize,
 }
 
-/// Number of unsent response bytes of all connections from which on no further response is accepted.
+/// The default of `max_unsent`.
 const MAX_UNSENT: usize = 256 << 20;
 
+impl Default for Counts {
+    fn default() -> Self {
+        Self::new(MAX_UNSENT)
+    }
+}
+
+impl Counts {
+    fn new(max_unsent: usize) -> Self {
+        Self {
+            accepted: AtomicU64::new(0),
+            closed: Default::default(),
+            cancelled: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            unsent: AtomicUsize::new(0),
+            typical_response: AtomicUsize::new(0),
+            max_unsent,
+        }
+    }
+}
+
 impl Connections {
+    /// Creates counters of connections that together may have `max_unsent` unsent response bytes.
+    #[cfg(test)]
+    pub(super) fn with_max_unsent(max_unsent: usize) -> Self {
+        Self(Arc::new(Counts::new(max_unsent)))
+    }
+
     /// Returns the number of connections accepted since this value was created with `default`.
     #[must_use]
     pub fn accepted(&self) -> u64 {
@@ -104,12 +132,12 @@ impl Connections {
 
     /// Returns `true` if slow readers are disconnected, because too many bytes are unsent.
     pub(super) fn is_pressed(&self) -> bool {
-        self.unsent() >= MAX_UNSENT / 2
+        self.unsent() >= self.0.max_unsent / 2
     }
 
     /// Returns `true` if no further response is accepted.
     pub(super) fn is_full(&self) -> bool {
-        self.unsent() >= MAX_UNSENT
+        self.unsent() >= self.0.max_unsent
     }
 
     pub(super) fn add_unsent(&self, bytes: usize) {

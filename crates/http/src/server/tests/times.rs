@@ -257,3 +257,47 @@ async fn fault_d3_a_client_that_reads_slowly_is_not_idle() {
     // From now on the client reads nothing.
     wait_closed(&connections, CloseReason::Stalled, 1).await;
 }
+
+/// Waits until the unsent bytes of all connections are in `range`.
+async fn wait_unsent(connections: &Connections, range: std::ops::RangeInclusive<usize>) {
+    let counted = async {
+        while !range.contains(&connections.unsent()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(5), counted)
+        .await
+        .unwrap_or_else(|_| panic!("{connections:?}"));
+}
+
+#[tokio::test]
+async fn fault_d43_the_process_bounds_what_its_connections_hold_together() {
+    // Less than two responses. Each connection has one, so its own limit does not apply.
+    let limited = Connections::with_max_unsent(60 << 20);
+    let (addr, connections) = large(|config| config.connections = limited).await;
+    let mut held = Vec::new();
+    for count in 1..=2 {
+        let mut client = h2(addr, 1 << 10).await;
+        let response = client.send_request(get()).await.unwrap();
+        held.push((client, response));
+        wait_unsent(&connections, count * (31 << 20)..=count * (32 << 20)).await;
+    }
+    let mut client = h2(addr, 1 << 20).await;
+    let error = client.send_request(get()).await.unwrap_err();
+    let source = std::error::Error::source(&error).unwrap();
+    let reason = source.downcast_ref::<h2::Error>().unwrap().reason();
+    assert_eq!(reason, Some(h2::Reason::ENHANCE_YOUR_CALM));
+    assert_eq!(connections.refused(), 1);
+
+    // Above half of the limit, connections that are not read are closed after 2 to 4 s.
+    tokio::time::pause();
+    for _ in 0..50 {
+        tokio::time::advance(Duration::from_millis(100)).await;
+    }
+    tokio::time::resume();
+    wait_unsent(&connections, 0..=0).await;
+    assert_eq!(connections.closed(CloseReason::Stalled), 2);
+    let response = client.send_request(get()).await.unwrap();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!((body.len(), connections.refused()), (32 << 20, 1));
+}
