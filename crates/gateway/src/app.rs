@@ -6,7 +6,7 @@ use axum::{
     Router,
     body::Body,
     extract::{Path, RawPathParams, rejection::RawPathParamsRejection},
-    response::Redirect,
+    response::{IntoResponse, Redirect},
     routing::{MethodFilter, MethodRouter, get, on, post},
 };
 use bytes::Bytes;
@@ -240,7 +240,7 @@ async fn problem(code: Code, request: Request<Body>) -> Response<Body> {
 
 async fn readyz(ready: Readiness, request: Request<Body>) -> Response<Body> {
     if ready.is_ready() {
-        Response::new(Body::from("ok\n"))
+        "ok\n".into_response()
     } else {
         problem(Code::Stopping, request).await
     }

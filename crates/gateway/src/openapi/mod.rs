@@ -66,7 +66,22 @@ pub(crate) fn document<'r>(
             .or_insert_with(|| Value::Object(Map::new()));
         item[route.method.as_str().to_ascii_lowercase()] = operation(route, path);
     }
+    let operations = paths.values_mut().filter_map(Value::as_object_mut);
+    operations.flat_map(Map::values_mut).for_each(add_common);
     document
+}
+
+/// Adds the responses of the layers in front of all operations.
+fn add_common(operation: &mut Value) {
+    for (status, name) in [
+        ("400", "Malformed"),
+        ("414", "TargetTooLong"),
+        ("417", "ExpectationFailed"),
+        ("421", "Misdirected"),
+        ("508", "LoopDetected"),
+    ] {
+        operation["responses"][status] = response(name);
+    }
 }
 
 fn response(name: &str) -> Value {
@@ -129,7 +144,10 @@ fn operation(route: &Route, path: &RoutePath) -> Value {
         "summary": route.name,
         "parameters": inputs.parameters(route.path.parameters(), path.parameters()),
         "responses": {
-            "200": response("Answer"), "400": response("Malformed"), "422": response("Invalid"),
+            "200": response("Answer"), "422": response("Invalid"),
+            // A body that the plan does not read is limited too.
+            "408": response("BodyTimeout"), "413": response("TooLarge"),
+            "415": response("UnsupportedMediaType"),
             "502": response("Failed"), "503": response("Unavailable"), "504": response("TimedOut"),
         },
     });
@@ -139,9 +157,6 @@ fn operation(route: &Route, path: &RoutePath) -> Value {
     }
     if let Some(body) = inputs.request_body() {
         operation["requestBody"] = body;
-        operation["responses"]["408"] = response("BodyTimeout");
-        operation["responses"]["413"] = response("TooLarge");
-        operation["responses"]["415"] = response("UnsupportedMediaType");
     }
     protect(&mut operation, route.plan.auth.as_ref());
     operation
@@ -257,7 +272,7 @@ mod tests {
         assert_eq!((parameters(c), c.get("requestBody")), (vec![], None));
         for status in ["400", "408", "413", "415"] {
             assert!(a["responses"][status].is_object(), "{status}");
-            assert_eq!(c["responses"][status].is_object(), status == "400");
+            assert!(c["responses"][status].is_object(), "{status}");
         }
     }
 
