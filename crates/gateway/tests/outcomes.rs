@@ -65,6 +65,8 @@ async fn fault_g23_a_route_without_required_nodes_fails_by_its_causes() {
         let code_of = answer.json()["code"].clone();
         assert_eq!((answer.status.as_u16(), code_of), (status, code), "{path}");
         assert!(answer.json()["data"]["services"].is_object());
+        // No service is required here.
+        assert!(!answer.json()["title"].to_string().contains("equired"));
     }
     let streamed = gateway
         .send(

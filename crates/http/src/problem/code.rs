@@ -94,16 +94,16 @@ codes! {
     /// Status 501: the transfer coding of the body is not supported. Sent by
     /// [`GuardLayer`](crate::guard::GuardLayer).
     TransferCodingUnsupported = 501 "te_unsupported" "The transfer coding is not supported",
-    /// Status 502: required services failed. Sent by handlers.
-    UpstreamFailed = 502 "upstream_failed" "Required services have failed",
+    /// Status 502: too many services failed for a response. Sent by handlers.
+    UpstreamFailed = 502 "upstream_failed" "Services have failed",
     /// Status 502: the combined responses are too large. Sent by handlers.
     AggregateTooLarge = 502 "aggregate_too_large" "The merged response is too large",
     /// Status 502: the responses cannot be merged into one document. Sent by handlers.
     MergeConflict = 502 "merge_conflict" "The responses conflict",
-    /// Status 503: required services were not called, because they are considered unavailable. Sent for
+    /// Status 503: services were not called, because they are considered unavailable. Sent for
     /// [`Rejection::CircuitOpen`](tower_fanout_layers::Rejection::CircuitOpen) and
     /// [`Rejection::NoEndpoint`](tower_fanout_layers::Rejection::NoEndpoint).
-    UpstreamUnavailable = 503 "upstream_unavailable" "Required services are not available",
+    UpstreamUnavailable = 503 "upstream_unavailable" "Services are not available",
     /// Status 503: no keys are available to check tokens with. Sent by `JwtLayer`, with `Retry-After`.
     AuthUnavailable = 503 "auth_unavailable" "Tokens cannot be checked now",
     /// Status 503: the server is overloaded. Sent for the rejections `AtCapacity`, `Evicted`, `QueueTimeout`,
@@ -111,9 +111,9 @@ codes! {
     Overloaded = 503 "overloaded" "The server is overloaded",
     /// Status 503: the server is shutting down. Sent by handlers.
     Stopping = 503 "stopping" "The server is stopping",
-    /// Status 504: required services took too long. Sent for the rejections `AttemptTimeout`, `Deadline` and
+    /// Status 504: services took too long. Sent for the rejections `AttemptTimeout`, `Deadline` and
     /// `DeadlineBeforeSend`.
-    UpstreamTimeout = 504 "upstream_timeout" "Required services took too long",
+    UpstreamTimeout = 504 "upstream_timeout" "Services took too long",
     /// Status 508: the request has passed too many gateways. Sent by
     /// [`LoopDetectionLayer`](crate::forward::LoopDetectionLayer).
     LoopDetected = 508 "loop_detected" "The request is in a loop",

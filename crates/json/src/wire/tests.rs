@@ -262,7 +262,7 @@ async fn the_summary_of_a_failure_has_the_members_of_its_problem() {
         plan.node("user", fails(ErrorKind::AtCapacity), |(), _| Ok(()));
     });
     let frames = frames(partials(&refused, StreamFormat::NdJson)).await;
-    let expected = r#"{"type":"summary","success":false,"title":"Required services are not available","status":503,"instance":"order-7","code":"upstream_unavailable","correlationId":"order-7","retryAfter":1,"data":{"parallelExecutionStats":{"totalServices":1,"#;
+    let expected = r#"{"type":"summary","success":false,"title":"Services are not available","status":503,"instance":"order-7","code":"upstream_unavailable","correlationId":"order-7","retryAfter":1,"data":{"parallelExecutionStats":{"totalServices":1,"#;
     assert!(frames[1].1.starts_with(expected), "{}", frames[1].1);
     assert!(frames[1].1.contains(META));
     assert!(!frames[1].1.contains("\"services\""));
