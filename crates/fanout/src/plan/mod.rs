@@ -157,6 +157,12 @@ impl Plan {
     pub fn nodes(&self) -> &[NodeInfo] {
         &self.graph.nodes
     }
+
+    /// Returns the indices of the nodes in topological order: each node after those that it depends on.
+    #[must_use]
+    pub fn order(&self) -> &[usize] {
+        &self.graph.order
+    }
 }
 
 impl fmt::Debug for Plan {

@@ -82,25 +82,23 @@ fn can_succeed(
     choices: &[Choice],
     failures: &[(usize, BadInput)],
 ) -> bool {
-    let nodes = route.fan_out.plan().nodes();
-    let mut blocked: Vec<usize> = failures.iter().map(|(node, _)| *node).collect();
-    let mut next = 0;
-    while let Some(&node) = blocked.get(next) {
-        next += 1;
-        for (other, info) in nodes.iter().enumerate() {
-            let needs = info.hard_dependencies().any(|on| on == node);
-            if needs && !blocked.contains(&other) {
-                blocked.push(other);
-            }
+    let plan = route.fan_out.plan();
+    let (mut is_blocked, mut is_sink) = (vec![false; choices.len()], vec![true; choices.len()]);
+    failures
+        .iter()
+        .for_each(|(node, _)| is_blocked[*node] = true);
+    // The nodes that a node needs come before it.
+    for &node in plan.order() {
+        let info = &plan.nodes()[node];
+        is_blocked[node] |= info.hard_dependencies().any(|on| is_blocked[on]);
+        if choices[node].runs() {
+            info.dependencies().for_each(|on| is_sink[on] = false);
         }
     }
-    let running = || (0..choices.len()).filter(|&node| choices[node].runs());
-    let is_sink =
-        |node: usize| !running().any(|other| nodes[other].dependencies().any(|on| on == node));
-    let mut sent = running().filter(|node| !blocked.contains(node));
+    let mut sent = (0..choices.len()).filter(|&node| choices[node].runs() && !is_blocked[node]);
     match strategy {
-        Strategy::First => sent.any(is_sink),
-        Strategy::Quorum(needed) => sent.filter(|&node| is_sink(node)).count() >= needed.get(),
+        Strategy::First => sent.any(|node| is_sink[node]),
+        Strategy::Quorum(needed) => sent.filter(|&node| is_sink[node]).count() >= needed.get(),
         // Under `All` each node is required, so a failure is never that of an optional one.
         _ => sent.next().is_some(),
     }

@@ -218,14 +218,18 @@ fn trace(parts: &Parts) -> TraceContext {
 /// Returns the decoded query parameters. A value that is not UTF-8 is `None`.
 fn query(parts: &Parts) -> Vec<(String, Option<String>)> {
     let query = parts.uri.query().unwrap_or_default();
-    let pairs = query.split('&').filter_map(|pair| {
-        let (name, value) = form_urlencoded::parse(pair.as_bytes()).next()?;
-        // `form_urlencoded` replaces what is not UTF-8.
-        let encoded = pair.split_once('=').map_or("", |(_, encoded)| encoded);
-        let is_text = percent_decode_str(encoded).decode_utf8().is_ok();
-        Some((name.into_owned(), is_text.then(|| value.into_owned())))
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    let pairs = pairs.map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let name = String::from_utf8_lossy(&form_decoded(name)).into_owned();
+        (name, String::from_utf8(form_decoded(value)).ok())
     });
     pairs.collect()
+}
+
+/// Decodes a name or value in the form `application/x-www-form-urlencoded`.
+fn form_decoded(text: &str) -> Vec<u8> {
+    percent_decode_str(&text.replace('+', " ")).collect()
 }
 
 /// Returns the value of the query parameter `execute`, which defaults to `false`.
