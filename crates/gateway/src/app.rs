@@ -10,7 +10,7 @@ use axum::{
     routing::{MethodFilter, MethodRouter, get, on, post},
 };
 use bytes::Bytes;
-use http::{Request, Response, header};
+use http::{Method, Request, Response, header};
 use metrics::counter;
 use tower::{Service, ServiceBuilder};
 use tower_fanout::layers::ConfigError;
@@ -29,7 +29,7 @@ use tower_fanout_http::{
 use crate::{
     auth::Auth,
     backend::Backend,
-    config::{Config, ORCHESTRATE, PlanConfig, Route as RouteConfig, RouteAuth},
+    config::{Config, ORCHESTRATE, PlanConfig, Route as RouteConfig, RouteAuth, RoutePath},
     health::{self, Readiness},
     normalize::normalize_path,
     openapi,
@@ -160,6 +160,32 @@ impl App {
             .service(self.router(auth))
     }
 
+    /// Returns the paths that the router needs for `route`: its own, and each more specific path of other routes
+    /// that has no route for this method. The router would choose such a path before it compares the method.
+    fn paths<'r>(&'r self, route: &'r RouteConfig) -> Vec<(&'r RoutePath, Values)> {
+        let all = || self.routes.iter().map(|(config, _)| config);
+        let mut paths = vec![(&route.path, vec![None; route.path.parameters().len()])];
+        for path in all().map(|other| &other.path) {
+            let Some(values) = route.path.values_in(path) else {
+                continue;
+            };
+            // A route for GET responds to HEAD too.
+            let is_same = |other: &RouteConfig| {
+                other.method == route.method
+                    || (&other.method, &route.method) == (&Method::GET, &Method::HEAD)
+            };
+            let is_closer = |other: &RouteConfig| {
+                other.path.values_in(path).is_some()
+                    && other.path.precedence() < route.path.precedence()
+            };
+            let is_known = paths.iter().any(|(known, _)| *known == path);
+            if !is_known && !all().any(|other| is_same(other) && is_closer(other)) {
+                paths.push((path, values));
+            }
+        }
+        paths
+    }
+
     fn router(&self, auth: &Auth) -> Router {
         let document = (
             [(header::CONTENT_TYPE, "application/json")],
@@ -183,9 +209,11 @@ impl App {
             router = router.merge(orchestrate(auth, required.as_ref(), api));
         }
         for (config, endpoint) in &self.routes {
-            let handler = route_handler(endpoint.clone(), config);
-            let handler = auth.protect(config.plan.auth.as_ref(), handler);
-            router = router.route(config.path.pattern(), handler);
+            for (path, values) in self.paths(config) {
+                let handler = route_handler(endpoint.clone(), config, values);
+                let handler = auth.protect(config.plan.auth.as_ref(), handler);
+                router = router.route(path.pattern(), handler);
+            }
         }
         router
             .fallback(|request| problem(Code::NotFound, request))
@@ -193,6 +221,9 @@ impl App {
             .method_not_allowed_fallback(|request| problem(Code::MethodNotAllowed, request))
     }
 }
+
+/// Values of the parameters of a route. The request has those that are `None`.
+type Values = Vec<Option<String>>;
 
 /// Builds the routes of the built-in API, protected by `required`.
 fn orchestrate(auth: &Auth, required: Option<&RouteAuth>, api: &Endpoint) -> Router {
@@ -213,22 +244,26 @@ fn orchestrate(auth: &Auth, required: Option<&RouteAuth>, api: &Endpoint) -> Rou
         })
 }
 
-/// Builds the handler of a configured route.
-fn route_handler(endpoint: Endpoint, config: &RouteConfig) -> MethodRouter {
+/// Builds the handler of a configured route, for a path with these values of its parameters.
+fn route_handler(endpoint: Endpoint, config: &RouteConfig, values: Values) -> MethodRouter {
     // The configuration accepts only methods that have a filter, so the default is never used.
     let filter = MethodFilter::try_from(config.method.clone()).unwrap_or(MethodFilter::GET);
     // axum clones the handler for each request.
     let names: Arc<[String]> = config.path.parameters().into();
+    let fixed: Arc<[Option<String>]> = values.into();
     type Parameters = Result<RawPathParams, RawPathParamsRejection>;
     on(
         filter,
         async move |parameters: Parameters, request: Request<Body>| {
             // A value that is not UTF-8 when decoded cannot be sent on.
-            let Ok(values) = parameters else {
+            let Ok(parameters) = parameters else {
                 return problem(Code::BadParam, request).await;
             };
-            let values = values.iter().map(|(_, value)| value.to_owned());
-            let parameters = names.iter().cloned().zip(values).collect();
+            let mut sent = parameters.iter().map(|(_, value)| value.to_owned());
+            let values = fixed
+                .iter()
+                .map(|value| value.clone().or_else(|| sent.next()));
+            let parameters = names.iter().cloned().zip(values.flatten()).collect();
             endpoint.route_handler(request, parameters).await
         },
     )

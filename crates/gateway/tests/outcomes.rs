@@ -389,6 +389,51 @@ routes:
 }
 
 #[tokio::test]
+async fn fault_j30_a_method_reaches_a_less_specific_path() {
+    let (up, seen) = stub(quick).await;
+    let mut routes = String::new();
+    for (index, (method, path, sent)) in [
+        ("GET", "/users/me", "/me"),
+        ("POST", "/users/{id}", "/user/{route.id}"),
+        ("POST", "/{kind}/{id}", "/any/{route.kind}/{route.id}"),
+        ("PUT", "/{kind}/{id}", "/any/{route.kind}/{route.id}"),
+        ("HEAD", "/users/{id}", "/head/{route.id}"),
+        ("GET", "/{kind}/mé", "/kind/{route.kind}"),
+        ("DELETE", "/{a}/{b}", "/gone/{route.b}/{route.a}"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        routes += &format!(
+            "  - {{ name: r{index}, match: {{ method: {method}, path: '{path}' }}, plan: {{ a: {{ downstream: up, request: {{ path: '{sent}' }} }} }} }}\n"
+        );
+    }
+    let gateway = Gateway::from_text(&file(up, &routes)).await;
+    for (method, path, sent) in [
+        (Method::GET, "/users/me", "/me"),
+        (Method::HEAD, "/users/me", "/me"),
+        (Method::POST, "/users/me", "/user/me"),
+        (Method::PUT, "/users/me", "/any/users/me"),
+        (Method::DELETE, "/users/me", "/gone/me/users"),
+        (Method::POST, "/users/7", "/user/7"),
+        (Method::PUT, "/users/7", "/any/users/7"),
+        (Method::HEAD, "/users/7", "/head/7"),
+        (Method::POST, "/x/m%c3%a9", "/any/x/m%C3%A9"),
+        (Method::GET, "/x/m%C3%A9", "/kind/x"),
+    ] {
+        let answer = gateway.send(method.clone(), path, &[], "").await;
+        assert_eq!(answer.status, StatusCode::OK, "{method} {path}");
+        assert_eq!(seen.requests().last().unwrap().0, sent, "{method} {path}");
+    }
+    let answer = gateway.send(Method::PATCH, "/users/me", &[], "").await;
+    assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
+    let mut allowed: Vec<_> = answer.header("allow").split(',').collect();
+    allowed.sort_unstable();
+    allowed.dedup();
+    assert_eq!(allowed, ["DELETE", "GET", "HEAD", "POST", "PUT"]);
+}
+
+#[tokio::test]
 async fn fault_e16_execute_is_a_boolean() {
     let (up, seen) = stub(quick).await;
     let plan = "    a: { downstream: up, request: { path: / } }\n";
