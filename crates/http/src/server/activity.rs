@@ -225,6 +225,8 @@ pub(super) struct ConnectionTimeouts<'a> {
     since: Instant,
     /// Time since when the connection has held many unsent bytes, without interruption.
     holding_since: Option<Instant>,
+    /// `true` while the connection is parked.
+    pub(super) parked: bool,
     /// `true` once the graceful shutdown of the connection has begun.
     pub(super) closing: bool,
 }
@@ -238,6 +240,7 @@ impl<'a> ConnectionTimeouts<'a> {
             phase: activity.phase(),
             since,
             holding_since: None,
+            parked: false,
             closing: false,
         }
     }
@@ -247,7 +250,7 @@ impl<'a> ConnectionTimeouts<'a> {
         self.activity.go_away();
     }
 
-    /// Returns the reason to close the connection once a wait has exceeded its timeout.
+    /// Returns the next step of the connection once a wait has exceeded its time.
     ///
     /// `timer` is shared by all waits. It is moved only if the new wait ends before it fires; a
     /// timer that fires too early is set again. Most requests therefore cost no timer operation.
@@ -257,22 +260,18 @@ impl<'a> ConnectionTimeouts<'a> {
     ///
     /// A client that has reset too many requests is closed at once. If the process holds too many unsent
     /// bytes, the connections that have held many of them for a while are closed.
-    pub(super) fn poll(
-        &mut self,
-        mut timer: Pin<&mut Sleep>,
-        cx: &mut Context<'_>,
-    ) -> Poll<CloseReason> {
+    pub(super) fn poll(&mut self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<Next> {
         let phase = self.activity.phase();
         if phase != self.phase {
             (self.phase, self.since) = (phase, Instant::now());
         }
         if self.activity.calls.exceed_resets() {
-            return Poll::Ready(CloseReason::Resets);
+            return Poll::Ready(Next::Close(CloseReason::Resets));
         }
         self.record_holding();
-        let (limit, reason) = self.limit();
+        let (limit, next) = self.limit();
         let due = self.since + limit;
-        if reason.is_some() && due < timer.deadline() {
+        if next.is_some() && due < timer.deadline() {
             timer.as_mut().reset(due);
         }
         if self.holding_since.is_some() {
@@ -283,9 +282,11 @@ impl<'a> ConnectionTimeouts<'a> {
         }
         while timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            match reason {
-                Some(reason) if due <= now => return Poll::Ready(reason),
-                _ if self.is_overdue(now) => return Poll::Ready(CloseReason::Stalled),
+            match next {
+                Some(next) if due <= now => return Poll::Ready(next),
+                _ if self.is_overdue(now) => {
+                    return Poll::Ready(Next::Close(CloseReason::Stalled));
+                }
                 Some(_) if self.holding_since.is_none() => timer.as_mut().reset(due),
                 _ if self.holding_since.is_some() => timer.as_mut().reset(now + HOLDING),
                 _ => timer.as_mut().reset(now + limit.max(BUSY_CHECK)),
@@ -310,21 +311,41 @@ impl<'a> ConnectionTimeouts<'a> {
         held && self.activity.calls.are_pressed()
     }
 
-    /// Returns the timeout of the current wait, and the reason to close the connection after it.
-    /// `None` means that the connection stays open.
-    fn limit(&self) -> (Duration, Option<CloseReason>) {
+    /// Returns the time of the current wait and the step after it. `None` means that the wait may go on.
+    fn limit(&self) -> (Duration, Option<Next>) {
         let config = self.config;
-        match self.phase {
-            Phase::Busy => (config.idle_timeout, None),
-            Phase::Head(_) => (config.header_timeout, Some(CloseReason::Slow)),
-            Phase::Idle(_) if self.closing => (config.write_timeout, Some(CloseReason::Idle)),
-            Phase::Idle(_) => (config.idle_timeout, Some(CloseReason::Idle)),
+        let (limit, reason) = match self.phase {
+            Phase::Busy => return (config.idle_timeout, None),
+            Phase::Head(_) => (config.header_timeout, CloseReason::Slow),
+            Phase::Idle(_) if self.closing => (config.write_timeout, CloseReason::Idle),
+            Phase::Idle(_) => (config.idle_timeout, CloseReason::Idle),
             Phase::Blocked(_) | Phase::WindowClosed(_) => {
-                (config.write_timeout, Some(CloseReason::Stalled))
+                (config.write_timeout, CloseReason::Stalled)
             }
+        };
+        if self.may_park() && PARK < limit {
+            return (PARK, Some(Next::Park));
         }
+        (limit, Some(Next::Close(reason)))
+    }
+
+    /// Returns `true` if no request is in flight and nothing is left to send.
+    fn may_park(&self) -> bool {
+        let waits = matches!(self.phase, Phase::Head(_) | Phase::Idle(_));
+        waits && !self.parked && !self.closing && !self.activity.is_multiplexed()
     }
 }
+
+/// The next step of a connection whose wait has exceeded its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// An HTTP/1 connection without a request is taken from hyper, which frees its buffers.
+    Park,
+    Close(CloseReason),
+}
+
+/// Time after which an HTTP/1 connection without a request is parked.
+const PARK: Duration = Duration::from_millis(250);
 
 /// Minimum time between two checks of a busy connection.
 const BUSY_CHECK: Duration = Duration::from_millis(100);
@@ -354,7 +375,13 @@ mod tests {
         });
         let closed = std::future::poll_fn(|cx| {
             let _ = acting.as_mut().poll(cx);
-            timeouts.poll(timer.as_mut(), cx)
+            loop {
+                match timeouts.poll(timer.as_mut(), cx) {
+                    Poll::Ready(Next::Close(reason)) => return Poll::Ready(reason),
+                    Poll::Ready(Next::Park) => timeouts.parked = true,
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
         });
         (closed.await, start.elapsed().as_secs())
     }

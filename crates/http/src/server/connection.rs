@@ -7,6 +7,7 @@ use std::{
     net::SocketAddr,
     pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
+    task::Poll,
     time::Duration,
 };
 
@@ -19,6 +20,7 @@ use hyper_util::{
     server::graceful::GracefulConnection,
 };
 use tokio::{
+    io::AsyncWriteExt,
     net::TcpStream,
     sync::watch,
     time::{Instant, Sleep, sleep_until, timeout, timeout_at},
@@ -27,15 +29,16 @@ use tower::Service;
 
 use super::{
     CloseReason, LimitedEvent, ServerConfig,
-    activity::{Activity, ConnectionTimeouts},
+    activity::{Activity, ConnectionTimeouts, Next},
     calls::Calls,
     clients::Clients,
-    opening::{Opened, Protocol, open},
+    opening::{Opened, Protocol, next_head, open},
+    stream::{Stream, Wire},
     track_requests::TrackRequests,
 };
 
-/// Maximum time to send the GOAWAY of a connection that is closed for its resets.
-const GO_AWAY: Duration = Duration::from_secs(1);
+/// Maximum time to send the last bytes of a connection.
+const CLOSE: Duration = Duration::from_secs(1);
 
 /// State that all connections of a server share.
 pub(super) struct Shared {
@@ -132,15 +135,25 @@ where
         peer,
         scheme,
     };
-    let timeouts = || ConnectionTimeouts::new(&activity, config, accepted);
+    let start = Instant::now();
+    let timer = pin!(sleep_until(start + config.header_timeout));
+    let mut waits = Waits {
+        activity: &activity,
+        timeouts: ConnectionTimeouts::new(&activity, config, accepted),
+        timer,
+        max_age: config.max_age.map(|age| Box::pin(sleep_until(start + age))),
+        stop: &mut stop,
+    };
     let ended = match protocol {
-        Protocol::Http1 => {
-            let connection = Box::pin(shared.http1.serve_connection(TokioIo::new(stream), service));
-            drive(connection, &timeouts, &mut stop).await
-        }
+        Protocol::Http1 => serve_http1(&shared.http1, stream, service, &mut waits).await,
         Protocol::Http2 => {
-            let connection = Box::pin(shared.http2.serve_connection(TokioIo::new(stream), service));
-            drive(connection, &timeouts, &mut stop).await
+            let connection = shared.http2.serve_connection(TokioIo::new(stream), service);
+            match drive(&mut Box::pin(connection), &mut waits).await {
+                Ok(Next::Close(reason)) => Ok(reason),
+                // Only HTTP/1 is parked.
+                Ok(Next::Park) => Ok(CloseReason::Done),
+                Err(error) => Err(error),
+            }
         }
     };
     ended.unwrap_or_else(|error| {
@@ -151,6 +164,88 @@ where
             failed(&error)
         }
     })
+}
+
+/// Serves an HTTP/1 connection to its end.
+///
+/// hyper keeps buffers of 16 KiB for a connection. One that has no request for a while is parked: taken
+/// from hyper until its next head is complete.
+async fn serve_http1<S, B>(
+    http1: &http1::Builder,
+    mut stream: Stream,
+    mut service: TrackRequests<S>,
+    waits: &mut Waits<'_>,
+) -> Result<CloseReason, hyper::Error>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    loop {
+        let connection = http1.serve_connection(TokioIo::new(stream), service);
+        let mut connection = Box::pin(connection);
+        if let Next::Close(reason) = drive(&mut connection, waits).await? {
+            return Ok(reason);
+        }
+        let parts = Pin::into_inner(connection).into_parts();
+        let (wire, unread) = parts.io.into_inner().into_parts();
+        // A copy, because these bytes may share a large buffer.
+        let received = [parts.read_buf, unread].concat();
+        stream = match waits.park(wire, received).await {
+            Ok(stream) => stream,
+            Err(reason) => return Ok(reason),
+        };
+        service = parts.service;
+    }
+}
+
+/// The things that end a connection, or a part of its life.
+struct Waits<'a> {
+    activity: &'a Arc<Activity>,
+    timeouts: ConnectionTimeouts<'a>,
+    timer: Pin<&'a mut Sleep>,
+    /// Boxed, because most servers have no maximum age.
+    max_age: Option<Pin<Box<Sleep>>>,
+    stop: &'a mut watch::Receiver<()>,
+}
+
+impl Waits<'_> {
+    /// Waits for the next head of an HTTP/1 connection, of which `received` is the begin. Returns the
+    /// stream of the connection, or the reason why it has ended.
+    async fn park(
+        &mut self,
+        mut wire: Box<dyn Wire>,
+        received: Vec<u8>,
+    ) -> Result<Stream, CloseReason> {
+        if !received.is_empty() {
+            self.activity.record_read();
+        }
+        let (timeouts, timer) = (&mut self.timeouts, &mut self.timer);
+        timeouts.parked = true;
+        let exceeded = poll_fn(|cx| match timeouts.poll(timer.as_mut(), cx) {
+            Poll::Ready(Next::Close(reason)) => Poll::Ready(reason),
+            _ => Poll::Pending,
+        });
+        let reason = tokio::select! {
+            biased;
+            _ = self.stop.changed() => CloseReason::Done,
+            received = next_head(&mut wire, received, self.activity) => match received {
+                Ok(received) if received.is_empty() => CloseReason::Done,
+                Ok(received) => {
+                    self.timeouts.parked = false;
+                    return Ok(Stream::new(wire, received, Arc::clone(self.activity)));
+                }
+                Err(error) => return Err(failed(&error)),
+            },
+            () = elapsed(&mut self.max_age) => CloseReason::Done,
+            reason = exceeded => reason,
+        };
+        if reason != CloseReason::Slow {
+            let _ = Box::pin(timeout(CLOSE, wire.shutdown())).await;
+        }
+        Err(reason)
+    }
 }
 
 /// Waits for `timer`, without an end for `None`.
@@ -166,45 +261,41 @@ fn failed(error: &dyn Error) -> CloseReason {
     CloseReason::Error
 }
 
-/// Drives `connection` until it ends or exceeds a timeout.
+/// Drives `connection` until it ends, exceeds a timeout or is to be parked.
 ///
 /// A stop, the maximum age or the idle timeout starts a graceful shutdown, in which requests in
 /// flight may finish. Any other timeout closes the connection at once. Too many resets end it with a GOAWAY.
-async fn drive<'a, C>(
-    mut connection: Pin<Box<C>>,
-    timeouts: &impl Fn() -> ConnectionTimeouts<'a>,
-    stop: &mut watch::Receiver<()>,
-) -> Result<CloseReason, hyper::Error>
+async fn drive<C>(connection: &mut Pin<Box<C>>, waits: &mut Waits<'_>) -> Result<Next, hyper::Error>
 where
     C: GracefulConnection<Error = hyper::Error>,
 {
-    let (mut timeouts, start) = (timeouts(), Instant::now());
-    let config = timeouts.config;
-    let mut timer = pin!(sleep_until(start + config.header_timeout));
-    // Boxed, because most servers have no maximum age.
-    let mut max_age = config.max_age.map(|age| Box::pin(sleep_until(start + age)));
+    let Waits {
+        timeouts,
+        timer,
+        max_age,
+        stop,
+        ..
+    } = waits;
     let mut end = CloseReason::Done;
     loop {
         let closing = timeouts.closing;
         tokio::select! {
             biased;
             _ = stop.changed(), if !closing => {}
-            ended = &mut connection => return match ended {
+            ended = &mut *connection => return match ended {
                 Err(error) if !closing => Err(error),
-                _ => Ok(end),
+                _ => Ok(Next::Close(end)),
             },
-            () = elapsed(&mut max_age), if !closing => {}
-            reason = poll_fn(|cx| timeouts.poll(timer.as_mut(), cx)) => {
-                if reason == CloseReason::Resets {
+            () = elapsed(max_age), if !closing => {}
+            next = poll_fn(|cx| timeouts.poll(timer.as_mut(), cx)) => match next {
+                Next::Close(CloseReason::Resets) => {
                     timeouts.go_away();
                     // Ends with an error once the GOAWAY is sent.
-                    let _ = Box::pin(timeout(GO_AWAY, connection)).await;
-                    return Ok(reason);
+                    let _ = Box::pin(timeout(CLOSE, connection)).await;
+                    return Ok(next);
                 }
-                if closing || reason != CloseReason::Idle {
-                    return Ok(reason);
-                }
-                end = reason;
+                Next::Close(CloseReason::Idle) if !closing => end = CloseReason::Idle,
+                _ => return Ok(next),
             }
         }
         timeouts.closing = true;

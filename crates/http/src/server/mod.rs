@@ -16,7 +16,8 @@
 //! ```
 //!
 //! The server closes connections that are slow, idle, or not read from, after the timeouts of
-//! [`ServerConfig`]. [`Connections`] counts them by reason. The server has no timeout for request
+//! [`ServerConfig`]. [`Connections`] counts them by reason. An idle HTTP/1 connection takes a few KiB: hyper
+//! has it only while it has a request. The server has no timeout for request
 //! bodies: use [`read_body`](crate::body::read_body) or
 //! [`BodyLimitLayer`](crate::body::BodyLimitLayer), which have one.
 //!

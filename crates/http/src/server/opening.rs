@@ -23,11 +23,11 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const NOT_HTTP_1: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// Number of bytes of a first head that are kept here. hyper, which reads the rest, reserves 16 KiB for
+/// Number of bytes of a head that are kept here. hyper, which reads the rest, reserves 16 KiB for
 /// any connection.
 const KEPT: usize = 4 << 10;
 
-/// Size of the buffer that a connection begins with, enough for the head of most requests.
+/// Size of the buffer for a head to begin with, enough for most.
 const FIRST_READ: usize = 512;
 
 /// The protocol of a connection.
@@ -58,7 +58,7 @@ pub(super) async fn open(
         // h2 refuses any other preface.
         Some(Protocol::Http2) => (Protocol::Http2, Bytes::new()),
         _ => {
-            let received = first_bytes(&mut wire).await?;
+            let received = next_head(&mut wire, Vec::new(), activity).await?;
             if received.is_empty() {
                 return Ok(None);
             }
@@ -105,16 +105,22 @@ async fn secure(
     Ok((Box::new(socket), Scheme::HTTP, None))
 }
 
-/// Reads the HTTP/2 preface, or the first head of HTTP/1.
+/// Reads the HTTP/2 preface, or the next head of HTTP/1, of which `received` is the begin. Returns
+/// nothing at the end of the stream.
 ///
-/// A slow client costs only what it has sent until its first head is complete. Bytes that cannot be the
-/// begin of a head, a long head, and the end of the stream are left to hyper.
-async fn first_bytes(wire: &mut Box<dyn Wire>) -> io::Result<Bytes> {
-    let mut received = Vec::with_capacity(FIRST_READ);
+/// A slow client costs only what it has sent until its head is complete. Bytes that cannot be the begin
+/// of a head, a long head, and the end of the stream within a head are left to hyper.
+pub(super) async fn next_head(
+    wire: &mut Box<dyn Wire>,
+    mut received: Vec<u8>,
+    activity: &Activity,
+) -> io::Result<Bytes> {
+    received.reserve(FIRST_READ);
     while may_continue(&received) {
         if wire.read_buf(&mut received).await? == 0 {
             break;
         }
+        activity.record_read();
     }
     Ok(received.into())
 }

@@ -63,6 +63,11 @@ impl Stream {
         }
     }
 
+    /// Returns the wire, and the bytes that were given to [`new`](Self::new) and are not read yet.
+    pub(super) fn into_parts(self) -> (Box<dyn Wire>, Bytes) {
+        (self.wire, self.received)
+    }
+
     fn recorded<T>(&self, wrote: Poll<T>) -> Poll<T> {
         self.activity.record_write(&wrote);
         wrote

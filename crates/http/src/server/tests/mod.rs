@@ -1,6 +1,7 @@
 //! Tests of the server over real sockets.
 
 mod framing;
+mod parking;
 mod times;
 #[cfg(feature = "tls")]
 mod tls;

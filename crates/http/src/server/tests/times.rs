@@ -30,7 +30,7 @@ async fn large(edit: impl FnOnce(&mut ServerConfig)) -> (SocketAddr, Connections
 }
 
 /// Waits until `count` connections are closed for `reason`.
-async fn wait_closed(connections: &Connections, reason: CloseReason, count: u64) {
+pub(super) async fn wait_closed(connections: &Connections, reason: CloseReason, count: u64) {
     let closed = async {
         while connections.closed(reason) < count {
             tokio::task::yield_now().await;
