@@ -6,6 +6,8 @@
 
 use std::ops::ControlFlow;
 
+use memchr::memchr;
+
 /// Maximum length of a line of which the content matters. The check ignores the rest of longer field lines,
 /// in which the padding before the value does not count, and refuses longer chunk lines.
 const LINE: usize = 512;
@@ -72,6 +74,10 @@ impl Framing {
                 at += taken as usize;
                 continue;
             }
+            if matches!(self.part, Part::Before | Part::Head) {
+                at += self.head_line(&bytes[at..]);
+                continue;
+            }
             if matches!(self.part, Part::Refused) || self.byte(bytes[at]).is_break() {
                 self.part = Part::Refused;
                 return Some(at);
@@ -81,50 +87,64 @@ impl Framing {
         None
     }
 
-    /// Follows one byte outside of data.
+    /// Follows `bytes` to the end of a line of a head. Returns the number of bytes followed.
+    fn head_line(&mut self, bytes: &[u8]) -> usize {
+        let end = memchr(b'\n', bytes);
+        if let (Some(end), true) = (end, self.line.is_empty()) {
+            self.end_head_line(&bytes[..end]);
+            return end + 1;
+        }
+        for &byte in &bytes[..end.unwrap_or(bytes.len())] {
+            // Padding before a content length may be longer than a line.
+            let padding = self.line.ends_with(b":") && is_padding(byte);
+            if !padding && self.line.len() < LINE {
+                self.line.push(byte);
+            }
+        }
+        let Some(end) = end else { return bytes.len() };
+        let line = std::mem::take(&mut self.line);
+        self.end_head_line(&line);
+        end + 1
+    }
+
+    fn end_head_line(&mut self, line: &[u8]) {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if !line.is_empty() {
+            self.field(line);
+            self.part = Part::Head;
+        } else if matches!(self.part, Part::Head) {
+            self.part = match std::mem::replace(&mut self.body, Body::Length(0)) {
+                Body::Chunked => Part::ChunkLine,
+                Body::Length(left) => after_data(left, false),
+                Body::Invalid => Part::Refused,
+            };
+        }
+    }
+
+    /// Follows one byte of a chunk line or of trailers, where a CR must end each line.
     fn byte(&mut self, byte: u8) -> ControlFlow<()> {
         let after_cr = std::mem::replace(&mut self.last, byte) == b'\r';
-        let strict = !matches!(self.part, Part::Before | Part::Head);
+        if after_cr != (byte == b'\n') {
+            return ControlFlow::Break(());
+        }
         if byte != b'\n' {
-            // Within a chunk line or a trailer, a CR must end the line.
-            if strict && after_cr {
-                return ControlFlow::Break(());
-            }
-            // Spaces and zeros before a content length may be longer than a line.
-            let padding = matches!(self.part, Part::Head)
-                && self.line.ends_with(b":")
-                && b" \t0".contains(&byte);
-            if byte != b'\r' && !padding && self.line.len() < LINE {
+            if byte != b'\r' && self.line.len() < LINE {
                 self.line.push(byte);
             }
             return ControlFlow::Continue(());
         }
-        if strict && !after_cr {
-            return ControlFlow::Break(());
-        }
         let line = std::mem::take(&mut self.line);
         let flow = self.end_line(&line);
-        self.line = line;
-        self.line.clear();
-        if matches!(self.part, Part::Before) {
+        if !matches!(self.part, Part::Before) {
             // An idle connection keeps no buffer.
-            self.line = Vec::new();
+            self.line = line;
+            self.line.clear();
         }
         flow
     }
 
     fn end_line(&mut self, line: &[u8]) -> ControlFlow<()> {
         self.part = match self.part {
-            Part::Before if line.is_empty() => Part::Before,
-            Part::Before | Part::Head if !line.is_empty() => {
-                self.field(line);
-                Part::Head
-            }
-            Part::Head => match std::mem::replace(&mut self.body, Body::Length(0)) {
-                Body::Chunked => Part::ChunkLine,
-                Body::Length(left) => after_data(left, false),
-                Body::Invalid => Part::Refused,
-            },
             Part::ChunkLine => match chunk_size(line) {
                 Some(0) => Part::Trailers,
                 Some(left) => Part::Data { left, chunk: true },
@@ -139,10 +159,12 @@ impl Framing {
         ControlFlow::Continue(())
     }
 
-    /// Reads a line of a head, without the padding before its value.
+    /// Reads a line of a head.
     fn field(&mut self, line: &[u8]) {
-        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
-        let value = line.get(name.len() + 1..).unwrap_or_default();
+        let Some(colon) = memchr(b':', line) else {
+            return;
+        };
+        let (name, value) = (&line[..colon], &line[colon + 1..]);
         if matches!(self.body, Body::Invalid) {
             return;
         }
@@ -152,8 +174,9 @@ impl Framing {
         } else if name.eq_ignore_ascii_case(b"content-length")
             && !matches!(self.body, Body::Chunked)
         {
-            let text = std::str::from_utf8(value.trim_ascii_end()).ok();
-            self.body = match text {
+            let padding = value.iter().take_while(|byte| is_padding(**byte)).count();
+            let digits = value[padding..].trim_ascii_end();
+            self.body = match std::str::from_utf8(digits).ok() {
                 // Only padding, of which zeros are a part.
                 Some("") => Body::Length(0),
                 Some(digits) => digits.parse().map_or(Body::Invalid, Body::Length),
@@ -161,6 +184,11 @@ impl Framing {
             };
         }
     }
+}
+
+/// Returns `true` for spaces and for zeros, which may stand before a content length.
+const fn is_padding(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'0')
 }
 
 const fn after_data(left: u64, chunk: bool) -> Part {
