@@ -190,6 +190,16 @@ async fn fault_f20_does_not_retry_what_would_fail_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_response_that_is_no_failure_stops_no_retry() {
+    let classify = |_: Result<&u32, &Fault>, _: Duration| Class::NonRetryable(404);
+    let layer = RetryLayer::new(RetryConfig::new(), classify).unwrap();
+    let (script, recorder) = (script().respond(7), EventRecorder::default());
+    let request = idempotent_request().events(recorder.events());
+    assert_eq!(layer.layer(script.clone()).oneshot(request).await, Ok(7));
+    assert_eq!((script.calls(), stopped(&recorder)), (1, None));
+}
+
+#[tokio::test(start_paused = true)]
 async fn rt_06_fault_f21_a_retry_after_that_does_not_fit_ends_the_call() {
     let wait = status(503, Some(Duration::from_secs(3)));
     for (request, stop) in [

@@ -242,3 +242,19 @@ async fn rt_26_layers_with_budgets_of_their_own_deposit_in_each() {
     assert_eq!(service.oneshot(idempotent_request()).await, Err(BROKEN));
     assert_eq!(calls.calls(), 4);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_after_an_attempt_timeout_costs_its_own_share() {
+    for (fault, calls) in [(Fault::Failed(Failure::AttemptTimeout), 2), (BROKEN, 3)] {
+        let mut config = RetryConfig::new().jitter(Jitter::None).max_attempts(6);
+        config.budget.ratio = 0.0;
+        config.budget.min_per_sec = 2.0 / config.budget.ttl.as_secs_f64();
+        config.budget.timeout_cost = 2.0;
+        let script = script().fail(fault);
+        let service = RetryLayer::new(config, ClassifyResult)
+            .unwrap()
+            .layer(script.clone());
+        assert_eq!(service.oneshot(idempotent_request()).await, Err(fault));
+        assert_eq!(script.calls(), calls, "{fault:?}");
+    }
+}
