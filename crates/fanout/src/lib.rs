@@ -40,14 +40,14 @@
 //! future cancels every call.
 //!
 //! ```
-//! use tower::{BoxError, ServiceExt, service_fn};
-//! use tower_fanout::{FanOut, Plan, Strategy};
+//! use tower::{ServiceExt, service_fn};
+//! use tower_fanout::{FanOut, Plan, Strategy, layers::LayerError};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
-//! let users = service_fn(|id: u64| async move { Ok::<_, BoxError>(format!("user {id}")) });
-//! let orders = service_fn(|user: String| async move { Ok::<_, BoxError>(vec![format!("book of {user}")]) });
-//! let prices = service_fn(|_: ()| async { Err::<u32, BoxError>("closed today".into()) });
+//! let users = service_fn(|id: u64| async move { Ok::<_, LayerError>(format!("user {id}")) });
+//! let orders = service_fn(|user: String| async move { Ok::<_, LayerError>(vec![format!("book of {user}")]) });
+//! let prices = service_fn(|_: ()| async { Err::<u32, LayerError>("closed today".into()) });
 //!
 //! let mut plan = Plan::builder();
 //! let user = plan.node("user", users, |id: &u64, _| Ok(*id)).key();

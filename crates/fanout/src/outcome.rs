@@ -3,7 +3,7 @@
 use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
 use tower_fanout_layers::{
-    AsRejection, BoxError, CallError, Failure, Rejection, breaker::State, labels,
+    AsRejection, BoxError, CallError, Failure, LayerError, Rejection, breaker::State, labels,
 };
 
 /// Returns the name of a circuit breaker state in responses: `CLOSED`, `OPEN` or `HALF_OPEN`.
@@ -213,7 +213,8 @@ impl fmt::Display for ErrorKind {
 /// | [`BoxError`] that is a `BranchError` | its own | its own |
 /// | any other [`BoxError`] | those of the first rejection in its chain of sources, or else of the first failure, or else of [`Failure::Other`] | the boxed error |
 ///
-/// The text of a [`BoxError`] therefore never becomes the message and does not reach clients.
+/// A [`LayerError`] is converted like a [`BoxError`] with the same content. The text of either never becomes
+/// the message and does not reach clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BranchError {
     kind: ErrorKind,
@@ -372,6 +373,13 @@ impl<E: Into<BoxError>> From<CallError<E>> for BranchError {
             CallError::Rejected(rejection) => rejection.into(),
             CallError::Inner { error, failure } => Self::from(failure).with_source(error.into()),
         }
+    }
+}
+
+/// The error is converted like a [`BoxError`] with the same content.
+impl From<LayerError> for BranchError {
+    fn from(error: LayerError) -> Self {
+        error.into_inner().into()
     }
 }
 

@@ -197,17 +197,17 @@ fn concurrency_config(policy: &Policy) -> Option<ConcurrencyConfig> {
 /// [`answer`](FallbackLayer::response), are tried in order.
 ///
 /// ```
-/// # use tower::{BoxError, ServiceExt, service_fn};
-/// # use tower_fanout::{Downstream, Policy, layers::{ClassifyResult, WithCall}, stack::stack};
+/// # use tower::{ServiceExt, service_fn};
+/// # use tower_fanout::{Downstream, Policy, layers::{ClassifyResult, LayerError, WithCall}, stack::stack};
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), BoxError> {
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let downstream = Downstream::new("users", Policy::new(), ClassifyResult)?;
-/// let fetch = service_fn(|id: WithCall<u64>| async move { Ok::<_, BoxError>(format!("user {}", id.get())) });
+/// let fetch = service_fn(|id: WithCall<u64>| async move { Ok::<_, LayerError>(format!("user {}", id.get())) });
 ///
 /// let users = stack(&downstream, downstream.fallback(), fetch);
 /// assert_eq!(users.oneshot(WithCall::new(7)).await?, "user 7");
 ///
-/// let down = service_fn(|_: WithCall<u64>| async { Err::<String, BoxError>("down".into()) });
+/// let down = service_fn(|_: WithCall<u64>| async { Err::<String, LayerError>("down".into()) });
 /// let fallback = downstream.fallback().response("a guest".to_owned());
 /// let users = stack(&downstream, fallback, down);
 /// assert_eq!(users.oneshot(WithCall::new(7)).await?, "a guest");

@@ -9,8 +9,9 @@ use std::{error::Error, time::Duration};
 use common::*;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_fanout::{
-    ErrorKind, FanOut, FanOutError, FanOutResponse, Plan, SelectError, Selection, Strategy,
-    layers::{AsRejection, DeadlineLayer, Rejection, TimeoutLayer},
+    BranchError, ErrorKind, FanOut, FanOutError, FanOutResponse, Plan, SelectError, Selection,
+    Strategy,
+    layers::{AsRejection, DeadlineLayer, LayerError, Rejection, TimeoutLayer},
 };
 
 fn one(service: Node) -> FanOut<()> {
@@ -77,6 +78,24 @@ async fn an_error_has_the_cause_as_its_source() {
         branch.source().unwrap().to_string(),
         "the exchange is closed"
     );
+}
+
+#[test]
+fn er_02_a_node_with_a_layer_error_has_the_kind_of_its_content() {
+    for (error, kind, source) in [
+        (LayerError::new("closed"), ErrorKind::Internal, "closed"),
+        (
+            LayerError::from(Rejection::AtCapacity),
+            ErrorKind::AtCapacity,
+            "the concurrency limit is reached",
+        ),
+    ] {
+        let branch = BranchError::from(error);
+        assert_eq!(branch.kind(), kind);
+        assert_eq!(branch.source().unwrap().to_string(), source);
+    }
+    let own = LayerError::new(BranchError::template("no account"));
+    assert_eq!(BranchError::from(own).kind(), ErrorKind::Template);
 }
 
 #[tokio::test(start_paused = true)]

@@ -55,11 +55,12 @@
 //! use bytes::Bytes;
 //! use http::{Request, Response};
 //! use http_body_util::Full;
-//! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //! use tower_fanout_http::{
 //!     body::BodyLimitLayer, correlation::CorrelationLayer, guard::GuardLayer, log::RequestSpanLayer,
 //!     problem::ProblemLayer, trace::TraceLayer,
 //! };
+//! use tower_fanout_layers::LayerError;
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
 //! let app = ServiceBuilder::new()
@@ -70,7 +71,7 @@
 //!     .layer(GuardLayer::default())
 //!     .layer(BodyLimitLayer::default())
 //!     .service(service_fn(|_: Request<_>| async {
-//!         Ok::<_, BoxError>(Response::new(Full::new(Bytes::from("hello"))))
+//!         Ok::<_, LayerError>(Response::new(Full::new(Bytes::from("hello"))))
 //!     }));
 //! let request = Request::get("/").body(Full::<Bytes>::default()).unwrap(); // without a `Host` header
 //! let response = app.oneshot(request).await.unwrap();

@@ -4,8 +4,8 @@
 //! Use one layer alone or several together, for any request type:
 //!
 //! - **One error type.** A layer does not change the error type of the service that it wraps. The only
-//!   exception is [`CallErrorLayer`]. The error only has to be able to carry a [`Rejection`], as
-//!   [`BoxError`], [`CallError`] or your own enum can.
+//!   exceptions are [`LayerErrorLayer`] and [`CallErrorLayer`]. The error only has to be able to carry a
+//!   [`Rejection`], as [`LayerError`], [`CallError`] or your own enum can.
 //! - **One classifier.** A [`Classify`] decides whether a result is a success or a failure. Each layer
 //!   calls the classifier that it was given. Give all layers of a stack the same one, so that retry,
 //!   breaker, limit, throttle and fallback act on the same [`Class`].
@@ -35,7 +35,7 @@
 //! | `ChaosLayer` (feature `chaos`) | injects errors, latency and broken responses | – | – |
 //! | `BodyTimeoutLayer` (feature `http`) | limits the time of a streamed response body | deadline | – |
 //! | `UploadLayer` (feature `http`) | makes a request body repeatable | – | upload |
-//! | [`CallErrorLayer`] | gives a service an error type that can carry a [`Rejection`] | – | – |
+//! | [`LayerErrorLayer`], [`CallErrorLayer`] | give a service an error type that can carry a [`Rejection`] | – | – |
 //!
 //! Most layers also report what they do to the [`Events`] of the call.
 //!
@@ -48,11 +48,11 @@
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //! use tower_fanout_layers::{
 //!     BreakerConfig, BreakerLayer, ClassifyResult, ConcurrencyConfig, ConcurrencyLayer,
-//!     DeadlineLayer, FallbackLayer, RetryConfig, RetryLayer, TimeoutLayer, WithCall,
+//!     DeadlineLayer, FallbackLayer, LayerError, RetryConfig, RetryLayer, TimeoutLayer, WithCall,
 //! };
 //!
 //! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), tower::BoxError> {
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let breaker = BreakerLayer::new("users", BreakerConfig::new(), ClassifyResult)?;
 //! let limit = ConcurrencyLayer::new(ConcurrencyConfig::new())?
 //!     .breaker(breaker.handle().clone()); // if the circuit is open, reject before queueing
@@ -65,8 +65,8 @@
 //!     .layer(TimeoutLayer::new(Duration::from_millis(300))?) // nor part of the attempt's time
 //!     .service(service_fn(|request: WithCall<u64>| async move {
 //!         match request.get() {
-//!             7 => Ok::<_, tower::BoxError>("Ada"),
-//!             _ => Err("no such user".into()),
+//!             7 => Ok("Ada"),
+//!             _ => Err(LayerError::from("no such user")),
 //!         }
 //!     }));
 //! assert_eq!(stack.clone().oneshot(WithCall::new(7).idempotent()).await?, "Ada");
@@ -83,8 +83,8 @@
 //! | [`HedgeLayer`] | instead of the retry | both around one service would multiply the attempts |
 //! | [`ThrottleLayer`] | directly above the limit, with the breaker's handle | a call that the throttle rejects needs no permit and is not a failure |
 //! | `BodyTimeoutLayer` | directly below the timeout | a stalled body frees its permit and counts as a failure, if breaker and limit are set to `until_body_end` |
-//! | `ChaosLayer` | below all layers except `CallErrorLayer` | every other layer has to handle the injected faults |
-//! | [`CallErrorLayer`] | innermost | the layers above need an error that can carry a rejection |
+//! | `ChaosLayer` | below all layers except those of the next line | every other layer has to handle the injected faults |
+//! | [`LayerErrorLayer`] or [`CallErrorLayer`] | innermost | the layers above need an error that can carry a rejection |
 //!
 //! In this stack, [`DeadlineLayer`] does not limit the steps of the fallback, because it is below them.
 //! A fixed response needs no time. A function or another service is limited by the deadline that the
@@ -96,13 +96,21 @@
 //!
 //! A layer that ends a call itself, because a circuit is open or a deadline has passed, creates a
 //! [`Rejection`]. Each layer requires `From<Rejection> + AsRejection` of the service's error.
-//! [`BoxError`] and [`CallError`] implement both, and your own enum can. So layers stack in any order,
-//! and no layer nests or boxes the error of another.
+//! Layers stack in any order, and no layer nests or boxes the error of another. These error types implement
+//! both traits:
+//!
+//! | error type | for |
+//! |---|---|
+//! | [`LayerError`] | most programs: any error in a box, and rejections without a box |
+//! | [`CallError<E>`] | a service with an error of its own type `E`, which stays visible in the type of the stack |
+//! | your own enum | control over each conversion: see [`AsRejection`] |
+//! | [`BoxError`] | services of tower and other crates; [not in every async block](#when-it-does-not-compile) |
 //!
 //! These layers differ:
 //!
 //! | layer | requirement and effect |
 //! |---|---|
+//! | [`LayerErrorLayer`] | accepts any error that is `Into<BoxError>`, and changes it to [`LayerError`] |
 //! | [`CallErrorLayer`] | accepts any error `E`, and changes it to [`CallError<E>`] |
 //! | `UploadLayer` | accepts any error, for an `http::Request<B>`; changes the request body to `ReplayBody<B>`, whose error is a [`BoxError`], so the error of `B` must be `Into<BoxError>` |
 //! | `BodyTimeoutLayer` | accepts any error, for an `http::Request` and an `http::Response<B>`; changes the response body to `TimedBody<B>`, whose error is a [`BoxError`], so the error of `B` must be `Into<BoxError>` |
@@ -110,12 +118,12 @@
 //!
 //! # Requirements on the service
 //!
-//! Every layer requires `Clone`, except [`FallbackLayer`], [`CallErrorLayer`], `UploadLayer` and
-//! `BodyTimeoutLayer`.
+//! Every layer requires `Clone`, except [`FallbackLayer`], [`LayerErrorLayer`], [`CallErrorLayer`],
+//! `UploadLayer` and `BodyTimeoutLayer`.
 //!
 //! | `poll_ready` | layers |
 //! |---|---|
-//! | waits for the inner service | [`RetryLayer`], [`HedgeLayer`], [`FallbackLayer`], [`CallErrorLayer`], `UploadLayer`, `BodyTimeoutLayer` |
+//! | waits for the inner service | [`RetryLayer`], [`HedgeLayer`], [`FallbackLayer`], [`LayerErrorLayer`], [`CallErrorLayer`], `UploadLayer`, `BodyTimeoutLayer` |
 //! | is always ready | [`DeadlineLayer`], [`TimeoutLayer`], [`ConcurrencyLayer`], [`BreakerLayer`], [`ThrottleLayer`], `ChaosLayer` |
 //!
 //! A layer that is always ready waits for the inner service in the response future. If the inner service
@@ -133,8 +141,8 @@
 //! If a stack lacks a trait, `stack.oneshot(request)` only reports that `oneshot` does not exist. Write
 //! `ServiceExt::<MyRequest>::oneshot(stack, request)` to see the missing bound. The usual causes:
 //!
-//! - **The error is not `From<Rejection>` or not [`AsRejection`].** Put [`CallErrorLayer`] innermost, map
-//!   the error to [`BoxError`], or implement both traits for your error.
+//! - **The error is not `From<Rejection>` or not [`AsRejection`].** Put [`LayerErrorLayer`] or
+//!   [`CallErrorLayer`] innermost, or implement both traits for your error.
 //! - **The request is not a [`CallContext`].** Write `impl CallContext for MyRequest {}` or send a
 //!   [`WithCall`]. For an `http::Request`, turn on the feature `http`, which `ClassifyHttp` needs too.
 //! - **The service is not `Clone`.** Put tower's `Buffer` around it.
@@ -143,6 +151,21 @@
 //!   `Clone`.
 //! - **A closure classifies, and its types are unknown.** Write them out:
 //!   `|result: Result<&MyResponse, &MyError>, elapsed: Duration| …`.
+//! - **The error is a [`BoxError`], in an async block that must be `Send`.** So are the blocks in
+//!   `tokio::spawn(async move { … })` and in a handler closure of axum. The compiler reports:
+//!
+//!   ```text
+//!   error: implementation of `AsRejection` is not general enough
+//!     = note: `Box<(dyn std::error::Error + Send + Sync + '0)>` must implement `AsRejection`, for any lifetime `'0`...
+//!   ```
+//!
+//!   Use [`LayerError`] instead of [`BoxError`] in the services and closures of the stack. The compiler
+//!   forgets the `'static` of the boxed error in such a block, and only a `'static` error can be searched for
+//!   a rejection. `LayerError` has no lifetime. A service that has a [`BoxError`] without a closure of yours,
+//!   such as tower's `Buffer`, needs no change.
+//! - **The same with `FnOnce` instead of `AsRejection`.** A closure takes a `BoxError`: for a service whose error
+//!   is a [`BoxError`], use [`LayerErrorLayer`] instead of `.map_err(LayerError::new)`. Or the closure of a
+//!   `service_fn` takes a request with a lifetime, such as `&'static str`: take a `String`.
 //!
 //! # Features
 //!
@@ -153,7 +176,7 @@
 //! | `http` | [`CallContext`] for `http::Request`, `ClassifyHttp`, `BodyTimeoutLayer` and `UploadLayer` |
 //! | `serde` | [config] structs that can be read from a file |
 //! | `chaos` | `ChaosLayer`, which injects faults |
-//! | `tower` | the errors of tower's `LoadShed`, `Buffer` and `Timeout` in a [`BoxError`] are [rejections](AsRejection) |
+//! | `tower` | the errors of tower's `LoadShed`, `Buffer` and `Timeout` in a [`LayerError`] or [`BoxError`] are [rejections](AsRejection) |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -175,6 +198,7 @@ pub mod hedge;
 mod histogram;
 mod labels;
 pub mod latencies;
+pub mod layer_error;
 mod oneshot;
 pub mod permit_scope;
 mod poll_clock;
@@ -201,6 +225,7 @@ pub use deadline::Deadline;
 pub use event::{Event, EventSink, Events};
 pub use fallback::FallbackLayer;
 pub use hedge::{HedgeConfig, HedgeLayer};
+pub use layer_error::{LayerError, LayerErrorLayer};
 pub use rejection::{AsRejection, BoxError, CallError, Rejection};
 pub use retry::{RetryConfig, RetryLayer};
 pub use throttle::{ThrottleConfig, ThrottleLayer};

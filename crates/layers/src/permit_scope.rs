@@ -101,7 +101,10 @@ mod body {
     use pin_project_lite::pin_project;
 
     use super::{Guard, PermitScope, report_panic};
-    use crate::rejection::{AsRejection, BoxError, Rejection};
+    use crate::{
+        layer_error::LayerError,
+        rejection::{AsRejection, BoxError, Rejection},
+    };
 
     /// The scope that ends when the response body has ended, failed, or was dropped.
     #[derive(Clone, Copy, Debug, Default)]
@@ -165,8 +168,10 @@ mod body {
         }
     }
 
-    /// Returns the rejection in the error of a body. Only a [`BoxError`] can contain one.
+    /// Returns the rejection in the error of a body. Only a [`BoxError`] and a [`LayerError`] can contain one.
     fn find_rejection(error: &dyn Any) -> Option<Rejection> {
-        error.downcast_ref::<BoxError>()?.as_rejection().copied()
+        let boxed = error.downcast_ref().and_then(BoxError::as_rejection);
+        let own = || error.downcast_ref().and_then(LayerError::as_rejection);
+        boxed.or_else(own).copied()
     }
 }

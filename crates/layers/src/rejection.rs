@@ -2,9 +2,15 @@
 
 use std::{error::Error, fmt, time::Duration};
 
-use crate::classify::{Cause, Class, Failure};
+use crate::{
+    classify::{Cause, Class, Failure},
+    layer_error::LayerError,
+};
 
 /// The boxed error type of most tower programs.
+///
+/// A stack of layers with this error type does not compile in every async block. [`LayerError`] does: see
+/// [When it does not compile](crate#when-it-does-not-compile).
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A local rejection: a layer ended the call, not the service.
@@ -115,8 +121,9 @@ impl Error for Rejection {}
 ///
 /// Implement this trait and `From<Rejection>` for your own error type, and every layer of this
 /// crate accepts it. If the error may be boxed on its way, for example by tower's `Buffer`, its
-/// [`source`](Error::source) must be the rejection or a [`Failure`]. The implementation for
-/// [`BoxError`] searches the sources for both. An error without either is a [`Failure::Other`].
+/// [`source`](Error::source) must be the rejection or a [`Failure`]. The implementations for
+/// [`LayerError`] and [`BoxError`] search the sources for both. An error without either is a
+/// [`Failure::Other`].
 ///
 /// ```
 /// use std::{error::Error, fmt};
@@ -165,7 +172,7 @@ impl Error for Rejection {}
 #[diagnostic::on_unimplemented(
     message = "layers cannot find a `Rejection` in the error `{Self}`",
     label = "this error does not implement `AsRejection`",
-    note = "put `CallErrorLayer` around a service whose error is not yours, and it becomes a `CallError`",
+    note = "put `CallErrorLayer` around a service whose error is not yours, or box the error with `.map_err(LayerError::new)`",
     note = "implement `AsRejection` and `From<Rejection>` for an error of your own"
 )]
 pub trait AsRejection {
@@ -204,27 +211,40 @@ impl AsRejection for Rejection {
 /// [`TimeoutLayer`](crate::TimeoutLayer).
 impl AsRejection for BoxError {
     fn as_rejection(&self) -> Option<&Rejection> {
-        find(&**self, |error| {
-            #[cfg(feature = "tower")]
-            if let Some(rejection) = of_tower(error) {
-                return Some(rejection);
-            }
-            error.downcast_ref()
-        })
+        find_rejection(&**self)
     }
 
     fn failure(&self) -> Failure {
-        let failure = find(&**self, |error| error.downcast_ref());
-        failure.copied().unwrap_or(Failure::Other)
+        find_failure(&**self)
     }
 }
 
-/// Returns the first match in the chain of sources.
-fn find<'e, T>(
+/// Returns the first rejection in the chain of sources.
+pub(crate) fn find_rejection<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e Rejection> {
+    sources(error).find_map(|error| {
+        #[cfg(feature = "tower")]
+        if let Some(rejection) = of_tower(error) {
+            return Some(rejection);
+        }
+        // A `LayerError` is not the source of itself, so the chain does not contain its rejection.
+        let boxed = error.downcast_ref::<LayerError>();
+        boxed.map_or_else(|| error.downcast_ref(), LayerError::as_rejection)
+    })
+}
+
+/// Returns the first failure in the chain of sources, or else [`Failure::Other`].
+pub(crate) fn find_failure(error: &(dyn Error + 'static)) -> Failure {
+    let failure = sources(error).find_map(|error| match error.downcast_ref::<LayerError>() {
+        Some(boxed) => Some(boxed.failure()),
+        None => error.downcast_ref().copied(),
+    });
+    failure.unwrap_or(Failure::Other)
+}
+
+fn sources<'e>(
     error: &'e (dyn Error + 'static),
-    matches: impl Fn(&'e (dyn Error + 'static)) -> Option<&'e T>,
-) -> Option<&'e T> {
-    std::iter::successors(Some(error), |&error| error.source()).find_map(matches)
+) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
 }
 
 /// Returns the rejection for an error of one of tower's own layers.

@@ -36,13 +36,13 @@ use crate::{
 ///
 /// ```
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_fanout_layers::{BoxError, BreakerConfig, BreakerLayer, ClassifyResult, breaker::State};
+/// use tower_fanout_layers::{BreakerConfig, BreakerLayer, ClassifyResult, LayerError, breaker::State};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
 /// let layer = BreakerLayer::new("prices", BreakerConfig::new(), ClassifyResult).unwrap();
 /// let handle = layer.handle().clone();
-/// let service = layer.layer(service_fn(|()| async { Ok::<_, BoxError>("fine") }));
+/// let service = layer.layer(service_fn(|()| async { Ok::<_, LayerError>("fine") }));
 ///
 /// // For example while the service is moved to another host.
 /// let maintenance = handle.force_open();

@@ -27,13 +27,15 @@ use crate::{
 ///
 /// ```
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_fanout_layers::{AsRejection, BoxError, BreakerConfig, BreakerLayer, ClassifyResult, breaker::State};
+/// use tower_fanout_layers::{
+///     AsRejection, BreakerConfig, BreakerLayer, ClassifyResult, LayerError, breaker::State,
+/// };
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
 /// let config = BreakerConfig::new().consecutive_failures(2);
 /// let layer = BreakerLayer::new("prices", config, ClassifyResult).unwrap();
-/// let service = layer.layer(service_fn(|()| async { Err::<(), BoxError>("down".into()) }));
+/// let service = layer.layer(service_fn(|()| async { Err::<(), LayerError>("down".into()) }));
 ///
 /// service.clone().oneshot(()).await.unwrap_err();
 /// service.clone().oneshot(()).await.unwrap_err();
@@ -95,15 +97,15 @@ impl<C, U> BreakerLayer<C, U> {
     /// use http_body::Frame;
     /// use http_body_util::{BodyExt, StreamBody};
     /// use tower::{Layer, ServiceExt, service_fn};
-    /// use tower_fanout_layers::{BoxError, BreakerConfig, BreakerLayer, ClassifyHttp};
+    /// use tower_fanout_layers::{BreakerConfig, BreakerLayer, ClassifyHttp, LayerError};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() {
     /// let layer = BreakerLayer::new("files", BreakerConfig::new(), ClassifyHttp::new()).unwrap();
     /// let layer = layer.until_body_end();
     /// let service = layer.layer(service_fn(|_: Request<()>| async {
-    ///     let frames = [Ok(Frame::data(Bytes::from("half"))), Err(BoxError::from("connection reset"))];
-    ///     Ok::<_, BoxError>(Response::new(StreamBody::new(stream::iter(frames))))
+    ///     let frames = [Ok(Frame::data(Bytes::from("half"))), Err(LayerError::from("connection reset"))];
+    ///     Ok::<_, LayerError>(Response::new(StreamBody::new(stream::iter(frames))))
     /// }));
     /// let response = service.oneshot(Request::new(())).await.unwrap();
     /// let snapshot = || layer.handle().snapshot();

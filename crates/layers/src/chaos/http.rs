@@ -28,7 +28,7 @@ type Breakable<B> = Response<ChaosBody<B>>;
 /// use http_body_util::{BodyExt, Full};
 /// use tower::{Layer, ServiceExt, service_fn};
 /// use tower_fanout_layers::{
-///     AsRejection, BoxError, Failure,
+///     AsRejection, Failure, LayerError,
 ///     chaos::{ChaosBody, ChaosConfig, ChaosLayer, Injection, Rule, inject_http},
 /// };
 ///
@@ -37,9 +37,9 @@ type Breakable<B> = Response<ChaosBody<B>>;
 /// let config = ChaosConfig::new()
 ///     .enabled(true)
 ///     .rules(vec![Rule::new(1.0, Injection::Truncate(5))]);
-/// let layer = ChaosLayer::new(config, inject_http(BoxError::from)).unwrap();
+/// let layer = ChaosLayer::new(config, inject_http(LayerError::from)).unwrap();
 /// let service = layer.layer(service_fn(|_: Request<()>| async {
-///     Ok::<_, BoxError>(Response::new(ChaosBody::new(Full::new(Bytes::from("all of it")))))
+///     Ok::<_, LayerError>(Response::new(ChaosBody::new(Full::new(Bytes::from("all of it")))))
 /// }));
 /// let mut body = service.oneshot(Request::new(())).await.unwrap().into_body();
 /// assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "all o");

@@ -26,7 +26,7 @@ use crate::{
 /// ```
 /// use tower::{Layer, ServiceExt, service_fn};
 /// use tower_fanout_layers::{
-///     AsRejection, BoxError, Failure,
+///     AsRejection, Failure, LayerError,
 ///     chaos::{ChaosConfig, ChaosLayer, Injected, Injection, Match, Rule},
 /// };
 ///
@@ -39,7 +39,7 @@ use crate::{
 /// ]);
 /// let layer = ChaosLayer::new(config, |injected: Injected<String>| match injected {
 ///     Injected::Truncate(text, bytes) => Ok(text.chars().take(bytes as usize).collect()),
-///     Injected::Error(failure) => Err(BoxError::from(failure)),
+///     Injected::Error(failure) => Err(LayerError::from(failure)),
 ///     _ => Err("never injected here".into()),
 /// });
 /// let layer = layer.unwrap().matching(|wanted: &Match, tier: &&str| wanted.tier.as_deref() == Some(*tier));
@@ -104,16 +104,13 @@ impl<I, P> ChaosLayer<I, P> {
 ///
 /// ```
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_fanout_layers::{
-///     BoxError, Failure,
-///     chaos::{ChaosConfig, ChaosLayer, Injected, Injection, Rule},
-/// };
+/// use tower_fanout_layers::{Failure, LayerError, chaos::{ChaosConfig, ChaosLayer, Injected, Injection, Rule}};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
 /// let reset = Rule::new(1.0, Injection::Error(Failure::ConnectionReset));
 /// let config = ChaosConfig::new().rules(vec![reset]);
-/// let make = |_: Injected<&'static str>| Err(BoxError::from("chaos"));
+/// let make = |_: Injected<&'static str>| Err(LayerError::from("chaos"));
 /// let layer = ChaosLayer::new(config, make).unwrap();
 /// let chaos = layer.handle();
 /// let service = layer.layer(service_fn(|()| async { Ok("fine") }));

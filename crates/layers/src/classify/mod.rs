@@ -175,14 +175,14 @@ pub enum Cause {
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_fanout_layers::{BoxError, Class, Classify, ClassifyResult, Failure};
+/// use tower_fanout_layers::{Class, Classify, ClassifyResult, Failure, LayerError};
 ///
 /// /// This service responds with an empty text if it has failed.
 /// #[derive(Clone)]
 /// struct EmptyIsFailure;
 ///
-/// impl Classify<String, BoxError> for EmptyIsFailure {
-///     fn classify(&self, result: Result<&String, &BoxError>, elapsed: Duration) -> Class {
+/// impl Classify<String, LayerError> for EmptyIsFailure {
+///     fn classify(&self, result: Result<&String, &LayerError>, elapsed: Duration) -> Class {
 ///         match result {
 ///             Ok(text) if text.is_empty() => Class::Failure(Failure::Protocol),
 ///             _ => ClassifyResult.classify(result, elapsed),
@@ -190,7 +190,7 @@ pub enum Cause {
 ///     }
 /// }
 ///
-/// let class = |result: Result<String, BoxError>| {
+/// let class = |result: Result<String, LayerError>| {
 ///     EmptyIsFailure.classify(result.as_ref(), Duration::ZERO)
 /// };
 /// assert_eq!(class(Ok("Ada".into())), Class::Success);

@@ -36,14 +36,14 @@ use crate::{
 /// use std::time::Duration;
 /// use tokio::time::sleep;
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_fanout_layers::{AsRejection, BoxError, ConcurrencyConfig, ConcurrencyLayer, Rejection};
+/// use tower_fanout_layers::{AsRejection, ConcurrencyConfig, ConcurrencyLayer, LayerError, Rejection};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
 /// let layer = ConcurrencyLayer::new(ConcurrencyConfig::new().max(1).queue(1)).unwrap();
 /// let service = layer.layer(service_fn(|()| async {
 ///     sleep(Duration::from_millis(50)).await;
-///     Ok::<_, BoxError>("done")
+///     Ok::<_, LayerError>("done")
 /// }));
 /// // One call runs and one waits. The third is rejected.
 /// let call = || service.clone().oneshot(());
@@ -113,13 +113,13 @@ impl<C, U> ConcurrencyLayer<C, U> {
     /// use http::{Request, Response};
     /// use http_body_util::{BodyExt, Full};
     /// use tower::{Layer, ServiceExt, service_fn};
-    /// use tower_fanout_layers::{BoxError, ConcurrencyConfig, ConcurrencyLayer};
+    /// use tower_fanout_layers::{ConcurrencyConfig, ConcurrencyLayer, LayerError};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() {
     /// let layer = ConcurrencyLayer::new(ConcurrencyConfig::new()).unwrap().until_body_end();
     /// let service = layer.layer(service_fn(|_: Request<()>| async {
-    ///     Ok::<_, BoxError>(Response::new(Full::new(Bytes::from("all of it"))))
+    ///     Ok::<_, LayerError>(Response::new(Full::new(Bytes::from("all of it"))))
     /// }));
     /// let response = service.oneshot(Request::new(())).await.unwrap();
     /// assert_eq!(layer.in_flight(), 1);

@@ -33,16 +33,16 @@ use crate::{
 ///
 /// ```
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_fanout_layers::{BoxError, ClassifyResult, FallbackLayer};
+/// use tower_fanout_layers::{ClassifyResult, FallbackLayer, LayerError};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
 /// let service = FallbackLayer::new(ClassifyResult)
 ///     .function(|name: &'static str, _| async move {
-///         if name == "Ada" { Ok(1) } else { Err::<_, BoxError>("unknown".into()) }
+///         if name == "Ada" { Ok(1) } else { Err::<_, LayerError>("unknown".into()) }
 ///     })
 ///     .response(0)
-///     .layer(service_fn(|_| async { Err::<u32, BoxError>("down".into()) }));
+///     .layer(service_fn(|_| async { Err::<u32, LayerError>("down".into()) }));
 /// assert_eq!(service.clone().oneshot("Ada").await.unwrap(), 1);
 /// assert_eq!(service.oneshot("Bob").await.unwrap(), 0);
 /// # }
@@ -146,15 +146,15 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
     /// ```
     /// use std::{num::NonZeroUsize, time::Duration};
     /// use tower::{Layer, ServiceExt, service_fn};
-    /// use tower_fanout_layers::{BoxError, ClassifyResult, FallbackLayer, fallback::MemoryStore};
+    /// use tower_fanout_layers::{ClassifyResult, FallbackLayer, LayerError, fallback::MemoryStore};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() {
     /// let store = MemoryStore::new(NonZeroUsize::new(1_000).unwrap());
     /// let layer = FallbackLayer::new(ClassifyResult)
     ///     .stale(store, |name: &&'static str| Some(*name), Duration::from_secs(60));
-    /// let up = layer.layer(service_fn(|_| async { Ok::<_, BoxError>(7) }));
-    /// let down = layer.layer(service_fn(|_| async { Err(BoxError::from("down")) }));
+    /// let up = layer.layer(service_fn(|_| async { Ok::<_, LayerError>(7) }));
+    /// let down = layer.layer(service_fn(|_| async { Err(LayerError::from("down")) }));
     /// assert_eq!(up.oneshot("Ada").await.unwrap(), 7);
     /// assert_eq!(down.clone().oneshot("Ada").await.unwrap(), 7);
     /// assert!(down.oneshot("Bob").await.is_err());

@@ -21,7 +21,7 @@ use crate::sync::{Mutex, lock};
 /// use std::{sync::{Arc, Mutex}, time::Duration};
 /// use tokio::time::Instant;
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_fanout_layers::{BoxError, ClassifyResult, FallbackLayer, fallback::StaleStore};
+/// use tower_fanout_layers::{ClassifyResult, FallbackLayer, LayerError, fallback::StaleStore};
 ///
 /// /// Keeps the very last response only.
 /// #[derive(Clone, Default)]
@@ -41,8 +41,8 @@ use crate::sync::{Mutex, lock};
 /// # async fn main() {
 /// let key = |name: &&'static str| Some(*name);
 /// let layer = FallbackLayer::new(ClassifyResult).stale(Last::default(), key, Duration::from_secs(60));
-/// let up = layer.layer(service_fn(|_| async { Ok::<_, BoxError>(7) }));
-/// let down = layer.layer(service_fn(|_| async { Err(BoxError::from("down")) }));
+/// let up = layer.layer(service_fn(|_| async { Ok::<_, LayerError>(7) }));
+/// let down = layer.layer(service_fn(|_| async { Err(LayerError::from("down")) }));
 /// assert_eq!(up.oneshot("Ada").await.unwrap(), 7);
 /// assert_eq!(down.clone().oneshot("Ada").await.unwrap(), 7);
 /// assert!(down.oneshot("Bob").await.is_err());

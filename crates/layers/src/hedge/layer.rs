@@ -38,9 +38,7 @@ const HISTORY: Duration = Duration::from_secs(60);
 /// ```
 /// use std::{sync::atomic::{AtomicU32, Ordering}, time::Duration};
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_fanout_layers::{
-///     BoxError, ClassifyResult, HedgeConfig, HedgeLayer, WithCall, hedge::HedgeDelay,
-/// };
+/// use tower_fanout_layers::{ClassifyResult, HedgeConfig, HedgeLayer, LayerError, WithCall, hedge::HedgeDelay};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
@@ -51,7 +49,7 @@ const HISTORY: Duration = Duration::from_secs(60);
 ///     if CALLS.fetch_add(1, Ordering::Relaxed) == 0 {
 ///         tokio::time::sleep(Duration::from_secs(5)).await;
 ///     }
-///     Ok::<_, BoxError>("fine")
+///     Ok::<_, LayerError>("fine")
 /// }));
 /// let start = tokio::time::Instant::now();
 /// assert_eq!(service.oneshot(WithCall::new(()).idempotent()).await.unwrap(), "fine");

@@ -24,7 +24,7 @@ use crate::{
 /// ```
 /// use std::sync::atomic::{AtomicU32, Ordering};
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_fanout_layers::{BoxError, ClassifyResult, RetryConfig, RetryLayer, WithCall};
+/// use tower_fanout_layers::{ClassifyResult, LayerError, RetryConfig, RetryLayer, WithCall};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
@@ -32,7 +32,7 @@ use crate::{
 /// let layer = RetryLayer::new(RetryConfig::new(), ClassifyResult).unwrap();
 /// let service = layer.layer(service_fn(|_: WithCall<()>| async {
 ///     match CALLS.fetch_add(1, Ordering::Relaxed) {
-///         0 => Err::<_, BoxError>("a hiccup".into()),
+///         0 => Err::<_, LayerError>("a hiccup".into()),
 ///         _ => Ok("fine"),
 ///     }
 /// }));

@@ -30,16 +30,16 @@ use crate::{
 ///
 /// ```
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_fanout_layers::{BoxError, Class, ThrottleConfig, ThrottleLayer};
+/// use tower_fanout_layers::{Class, LayerError, ThrottleConfig, ThrottleLayer};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
-/// let classify = |result: Result<&u16, &BoxError>, _| match result {
+/// let classify = |result: Result<&u16, &LayerError>, _| match result {
 ///     Ok(429) => Class::Throttled { retry_after: None },
 ///     _ => Class::Success,
 /// };
 /// let layer = ThrottleLayer::new(ThrottleConfig::new(), classify).unwrap();
-/// let service = layer.layer(service_fn(|status| async move { Ok::<_, BoxError>(status) }));
+/// let service = layer.layer(service_fn(|status| async move { Ok::<_, LayerError>(status) }));
 /// for _ in 0..100 {
 ///     service.clone().oneshot(200).await.unwrap();
 /// }

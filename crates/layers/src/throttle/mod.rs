@@ -20,14 +20,14 @@
 //!
 //! ```
 //! use tower::{Layer, ServiceExt, service_fn};
-//! use tower_fanout_layers::{AsRejection, BoxError, Class, Rejection, ThrottleConfig, ThrottleLayer};
+//! use tower_fanout_layers::{AsRejection, Class, LayerError, Rejection, ThrottleConfig, ThrottleLayer};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
 //! // This service always requests fewer calls.
-//! let classify = |_: Result<&(), &BoxError>, _| Class::Throttled { retry_after: None };
+//! let classify = |_: Result<&(), &LayerError>, _| Class::Throttled { retry_after: None };
 //! let layer = ThrottleLayer::new(ThrottleConfig::new(), classify).unwrap();
-//! let service = layer.layer(service_fn(|()| async { Err::<(), BoxError>("busy".into()) }));
+//! let service = layer.layer(service_fn(|()| async { Err::<(), LayerError>("busy".into()) }));
 //! let mut rejected = 0;
 //! for _ in 0..100 {
 //!     let error = service.clone().oneshot(()).await.unwrap_err();

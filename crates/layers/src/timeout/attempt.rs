@@ -98,14 +98,14 @@ impl Validate for TimeoutConfig {
 /// use std::time::Duration;
 /// use tokio::time::{Instant, sleep};
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_fanout_layers::{AsRejection, BoxError, Deadline, Rejection, TimeoutLayer, WithCall};
+/// use tower_fanout_layers::{AsRejection, Deadline, LayerError, Rejection, TimeoutLayer, WithCall};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
 /// let layer = TimeoutLayer::new(Duration::from_millis(300)).unwrap();
 /// let service = layer.layer(service_fn(|_: WithCall<()>| async {
 ///     sleep(Duration::from_secs(5)).await;
-///     Ok::<_, BoxError>(())
+///     Ok::<_, LayerError>(())
 /// }));
 /// let error = service.clone().oneshot(WithCall::new(())).await.unwrap_err();
 /// assert_eq!(error.as_rejection(), Some(&Rejection::AttemptTimeout));

@@ -38,14 +38,14 @@ use crate::{
 /// use http_body::Frame;
 /// use http_body_util::{BodyExt, StreamBody};
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_fanout_layers::{AsRejection, BodyTimeoutLayer, BoxError, Rejection};
+/// use tower_fanout_layers::{AsRejection, BodyTimeoutLayer, BoxError, LayerError, Rejection};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
 /// let layer = BodyTimeoutLayer::new(Duration::from_secs(5)).unwrap();
 /// let service = layer.layer(service_fn(|_: Request<()>| async {
 ///     let first = stream::iter([Ok::<_, BoxError>(Frame::data(Bytes::from("half")))]);
-///     Ok::<_, BoxError>(Response::new(StreamBody::new(first.chain(stream::pending()))))
+///     Ok::<_, LayerError>(Response::new(StreamBody::new(first.chain(stream::pending()))))
 /// }));
 /// let answer = service.oneshot(Request::new(())).await.unwrap();
 /// let error = answer.into_body().collect().await.unwrap_err();

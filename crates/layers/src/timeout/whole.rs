@@ -61,7 +61,7 @@ impl Validate for DeadlineConfig {
 /// use std::time::Duration;
 /// use tokio::time::{Instant, sleep};
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_fanout_layers::{AsRejection, BoxError, CallContext, DeadlineLayer, Rejection, WithCall};
+/// use tower_fanout_layers::{AsRejection, CallContext, DeadlineLayer, LayerError, Rejection, WithCall};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
@@ -69,7 +69,7 @@ impl Validate for DeadlineConfig {
 /// let layer = DeadlineLayer::new(total).unwrap();
 /// let service = layer.layer(service_fn(|request: WithCall<Duration>| async move {
 ///     sleep(*request.get()).await;
-///     Ok::<_, BoxError>(request.call().deadline.unwrap().remaining(Instant::now()))
+///     Ok::<_, LayerError>(request.call().deadline.unwrap().remaining(Instant::now()))
 /// }));
 /// let quick = WithCall::new(Duration::from_millis(300));
 /// assert_eq!(service.clone().oneshot(quick).await.unwrap(), Duration::from_millis(500));

@@ -18,7 +18,8 @@ use crate::call::CallContext as _;
 /// use bytes::Bytes;
 /// use tower::{ServiceBuilder, ServiceExt, service_fn};
 /// use tower_fanout_layers::{
-///     BoxError, ClassifyResult, CallContext, RetryConfig, RetryLayer, UploadLayer, upload::ReplayBody,
+///     CallContext, ClassifyResult, LayerError, RetryConfig, RetryLayer, UploadLayer,
+///     upload::ReplayBody,
 /// };
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -29,7 +30,7 @@ use crate::call::CallContext as _;
 ///     .service(service_fn(|request: Request<ReplayBody<Full<Bytes>>>| async {
 ///         let attempt = request.call().attempt;
 ///         let body = request.into_body().collect().await?.to_bytes();
-///         if attempt == 1 { Err(BoxError::from("a hiccup")) } else { Ok(body) }
+///         if attempt == 1 { Err(LayerError::from("a hiccup")) } else { Ok(body) }
 ///     }));
 /// let request = Request::put("/").body(Full::from("all of it")).unwrap();
 /// assert_eq!(service.oneshot(request).await.unwrap(), "all of it");
