@@ -98,6 +98,9 @@ config! {
         /// are the defaults, `TRACE` and `CONNECT`. Unknown methods get 501. `OPTIONS *` gets 204 if
         /// `methods` contains `OPTIONS`, and otherwise 405.
         pub methods: Vec<Method> = STANDARD_METHODS.to_vec(),
+        /// Passes `TRACE` on although `methods` does not contain it, so that your router can respond with 405 and
+        /// the methods of the resource, or with 404. The router must not serve `TRACE`. Defaults to `false`.
+        pub pass_trace: bool = false,
     }
 }
 
@@ -243,7 +246,8 @@ fn is(value: &HeaderValue, known: &str) -> bool {
 }
 
 fn check_method(method: &Method, config: &GuardConfig) -> Result<(), HeadError> {
-    if config.methods.contains(method) {
+    let is_passed = config.pass_trace && method == Method::TRACE;
+    if is_passed || config.methods.contains(method) {
         Ok(())
     } else if STANDARD_METHODS.contains(method) || [Method::TRACE, Method::CONNECT].contains(method)
     {

@@ -263,6 +263,15 @@ async fn fault_d19_responds_405_or_501_to_other_methods() {
         check(&request("POST", "/", &host), &config),
         Err(HeadError::MethodNotAllowed)
     );
+    let config = config.pass_trace(true);
+    for (method, target, expected) in [
+        ("TRACE", "/", Ok(())),
+        ("TRACE", "*", Err(HeadError::TargetForm)),
+        ("CONNECT", "a.example:80", Err(HeadError::MethodNotAllowed)),
+        ("POST", "/", Err(HeadError::MethodNotAllowed)),
+    ] {
+        assert_eq!(check(&request(method, target, &host), &config), expected);
+    }
 }
 
 proptest! {
