@@ -5,14 +5,14 @@ use std::{convert::Infallible, error::Error, sync::Arc};
 use axum::{
     Router,
     body::Body,
-    extract::{Path, RawPathParams, rejection::RawPathParamsRejection},
+    extract::Path,
     response::{IntoResponse, Redirect},
     routing::{MethodFilter, MethodRouter, get, on, post},
 };
 use bytes::Bytes;
-use http::{Method, Request, Response, header};
+use http::{HeaderValue, Request, Response, header};
 use metrics::counter;
-use tower::{Service, ServiceBuilder};
+use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_fanout::layers::ConfigError;
 use tower_fanout_http::{
     correlation::{CorrelationId, CorrelationLayer, Replaced},
@@ -20,7 +20,7 @@ use tower_fanout_http::{
     deadline::InboundDeadlineLayer,
     forward::LoopDetectionLayer,
     forwarded::ForwardedLayer,
-    guard::GuardLayer,
+    guard::{GuardConfig, GuardLayer},
     log::RequestSpanLayer,
     problem::{Code, Problem, ProblemLayer},
     trace::TraceLayer,
@@ -29,7 +29,7 @@ use tower_fanout_http::{
 use crate::{
     auth::Auth,
     backend::Backend,
-    config::{Config, ORCHESTRATE, PlanConfig, Route as RouteConfig, RouteAuth, RoutePath},
+    config::{Config, ORCHESTRATE, PlanConfig, Route as RouteConfig, RouteAuth, RouteTable},
     health::{self, Readiness},
     normalize::normalize_path,
     openapi,
@@ -44,6 +44,8 @@ type BoxError = Box<dyn Error + Send + Sync>;
 pub(crate) struct App {
     orchestrate: Option<(Option<RouteAuth>, Endpoint)>,
     routes: Vec<(RouteConfig, Endpoint)>,
+    /// The routing table, with the indices of `routes`.
+    table: RouteTable,
     backends: Vec<Arc<Backend>>,
     ready: Readiness,
     /// The OpenAPI document, which never changes while the process runs.
@@ -82,6 +84,7 @@ impl App {
             routes: routes
                 .map(|route| (route.clone(), endpoint(&route.name, &route.plan)))
                 .collect(),
+            table: config.table.clone(),
             backends: backends.into_values().collect(),
             ready,
             document: openapi::document(orchestrate, &config.routes)
@@ -145,7 +148,7 @@ impl App {
             // Above every layer that may panic.
             .layer(ProblemLayer::new())
             // Before routing, so that ambiguous requests are rejected before they have any effect.
-            .layer(GuardLayer::default())
+            .layer(guard())
             // Before any downstream call, so that a request loop ends here.
             .layer(LoopDetectionLayer::new())
             // Below the guard, which responds to `OPTIONS *`. Above routing and authentication, because a
@@ -158,32 +161,6 @@ impl App {
             .map_err(|never: Infallible| -> tower_fanout::layers::Rejection { match never {} })
             // Authentication is per route: after routing, and before the body is read.
             .service(self.router(auth))
-    }
-
-    /// Returns the paths that the router needs for `route`: its own, and each more specific path of other routes
-    /// that has no route for this method. The router would choose such a path before it compares the method.
-    fn paths<'r>(&'r self, route: &'r RouteConfig) -> Vec<(&'r RoutePath, Values)> {
-        let all = || self.routes.iter().map(|(config, _)| config);
-        let mut paths = vec![(&route.path, vec![None; route.path.parameters().len()])];
-        for path in all().map(|other| &other.path) {
-            let Some(values) = route.path.values_in(path) else {
-                continue;
-            };
-            // A route for GET responds to HEAD too.
-            let is_same = |other: &RouteConfig| {
-                other.method == route.method
-                    || (&other.method, &route.method) == (&Method::GET, &Method::HEAD)
-            };
-            let is_closer = |other: &RouteConfig| {
-                other.path.values_in(path).is_some()
-                    && other.path.precedence() < route.path.precedence()
-            };
-            let is_known = paths.iter().any(|(known, _)| *known == path);
-            if !is_known && !all().any(|other| is_same(other) && is_closer(other)) {
-                paths.push((path, values));
-            }
-        }
-        paths
     }
 
     fn router(&self, auth: &Auth) -> Router {
@@ -208,22 +185,58 @@ impl App {
         if let Some((required, api)) = &self.orchestrate {
             router = router.merge(orchestrate(auth, required.as_ref(), api));
         }
-        for (config, endpoint) in &self.routes {
-            for (path, values) in self.paths(config) {
-                let handler = route_handler(endpoint.clone(), config, values);
-                let handler = auth.protect(config.plan.auth.as_ref(), handler);
-                router = router.route(path.pattern(), handler);
-            }
-        }
+        let handlers = self.routes.iter().map(|(config, endpoint)| {
+            let handler = route_handler(endpoint.clone(), config);
+            auth.protect(config.plan.auth.as_ref(), handler)
+        });
+        let routes = Arc::new(ConfiguredRoutes {
+            table: self.table.clone(),
+            handlers: handlers.collect(),
+        });
         router
-            .fallback(|request| problem(Code::NotFound, request))
+            .fallback(move |request| Arc::clone(&routes).respond(request))
             // axum adds the `allow` header to this response.
             .method_not_allowed_fallback(|request| problem(Code::MethodNotAllowed, request))
     }
 }
 
-/// Values of the parameters of a route. The request has those that are `None`.
-type Values = Vec<Option<String>>;
+/// Returns the guard. It leaves `TRACE` to the router, which knows the methods of a resource.
+fn guard() -> GuardLayer {
+    let config = GuardConfig::default().pass_trace(true);
+    GuardLayer::new(config).expect("the defaults are in range")
+}
+
+/// The configured routes, which serve the paths that the gateway itself does not serve.
+struct ConfiguredRoutes {
+    table: RouteTable,
+    /// The handlers by the indices of the table.
+    handlers: Vec<MethodRouter>,
+}
+
+/// The values of the path parameters of a request. `None` if one of them is not UTF-8.
+#[derive(Clone)]
+struct PathValues(Option<Vec<String>>);
+
+impl ConfiguredRoutes {
+    async fn respond(self: Arc<Self>, mut request: Request<Body>) -> Response<Body> {
+        let path = request.uri().path();
+        if let Some(found) = self.table.find(request.method(), path) {
+            let handler = self.handlers[found.index].clone();
+            request.extensions_mut().insert(PathValues(found.values));
+            let Ok(response) = handler.oneshot(request).await;
+            return response;
+        }
+        let methods = self.table.methods(path).join(",");
+        match HeaderValue::from_str(&methods) {
+            Ok(allow) if !allow.is_empty() => {
+                let mut response = problem(Code::MethodNotAllowed, request).await;
+                response.headers_mut().insert(header::ALLOW, allow);
+                response
+            }
+            _ => problem(Code::NotFound, request).await,
+        }
+    }
+}
 
 /// Builds the routes of the built-in API, protected by `required`.
 fn orchestrate(auth: &Auth, required: Option<&RouteAuth>, api: &Endpoint) -> Router {
@@ -244,29 +257,20 @@ fn orchestrate(auth: &Auth, required: Option<&RouteAuth>, api: &Endpoint) -> Rou
         })
 }
 
-/// Builds the handler of a configured route, for a path with these values of its parameters.
-fn route_handler(endpoint: Endpoint, config: &RouteConfig, values: Values) -> MethodRouter {
+/// Builds the handler of a configured route.
+fn route_handler(endpoint: Endpoint, config: &RouteConfig) -> MethodRouter {
     // The configuration accepts only methods that have a filter, so the default is never used.
     let filter = MethodFilter::try_from(config.method.clone()).unwrap_or(MethodFilter::GET);
     // axum clones the handler for each request.
     let names: Arc<[String]> = config.path.parameters().into();
-    let fixed: Arc<[Option<String>]> = values.into();
-    type Parameters = Result<RawPathParams, RawPathParamsRejection>;
-    on(
-        filter,
-        async move |parameters: Parameters, request: Request<Body>| {
-            // A value that is not UTF-8 when decoded cannot be sent on.
-            let Ok(parameters) = parameters else {
-                return problem(Code::BadParam, request).await;
-            };
-            let mut sent = parameters.iter().map(|(_, value)| value.to_owned());
-            let values = fixed
-                .iter()
-                .map(|value| value.clone().or_else(|| sent.next()));
-            let parameters = names.iter().cloned().zip(values.flatten()).collect();
-            endpoint.route_handler(request, parameters).await
-        },
-    )
+    on(filter, async move |mut request: Request<Body>| {
+        // A value that is not UTF-8 when decoded cannot be sent on.
+        let Some(PathValues(Some(values))) = request.extensions_mut().remove() else {
+            return problem(Code::BadParam, request).await;
+        };
+        let parameters = names.iter().cloned().zip(values).collect();
+        endpoint.route_handler(request, parameters).await
+    })
 }
 
 async fn problem(code: Code, request: Request<Body>) -> Response<Body> {
@@ -308,7 +312,6 @@ fn count_replaced(reason: Replaced) {
 
 #[cfg(test)]
 mod tests {
-    use tower::ServiceExt;
     use tower_fanout::layers::WithCall;
 
     use super::*;

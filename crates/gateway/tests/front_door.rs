@@ -60,7 +60,7 @@ async fn fault_d7_d8_d9_d12_d17_d19_rejects_an_ambiguous_head() {
             "method_not_allowed",
         ),
         (
-            "TRACE / HTTP/1.1\r\nhost: x".into(),
+            "TRACE /livez HTTP/1.1\r\nhost: x".into(),
             405,
             "method_not_allowed",
         ),

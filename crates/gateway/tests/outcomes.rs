@@ -425,12 +425,67 @@ async fn fault_j30_a_method_reaches_a_less_specific_path() {
         assert_eq!(answer.status, StatusCode::OK, "{method} {path}");
         assert_eq!(seen.requests().last().unwrap().0, sent, "{method} {path}");
     }
-    let answer = gateway.send(Method::PATCH, "/users/me", &[], "").await;
-    assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
-    let mut allowed: Vec<_> = answer.header("allow").split(',').collect();
-    allowed.sort_unstable();
-    allowed.dedup();
-    assert_eq!(allowed, ["DELETE", "GET", "HEAD", "POST", "PUT"]);
+    for method in [Method::PATCH, Method::TRACE] {
+        let answer = gateway.send(method, "/users/me", &[], "").await;
+        assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(allowed(&answer), ["DELETE", "GET", "HEAD", "POST", "PUT"]);
+    }
+}
+
+/// Returns the methods of the header `allow`, in alphabetical order.
+fn allowed(answer: &Answer) -> Vec<&str> {
+    let mut methods: Vec<_> = answer.header("allow").split(',').collect();
+    methods.sort_unstable();
+    methods
+}
+
+#[tokio::test]
+async fn fault_j30_routes_of_other_methods_make_no_difference() {
+    let (up, seen) = stub(quick).await;
+    let guarded = "  - { name: guarded, match: { method: POST, path: '/{kind}/admin' }, auth: { jwt: main }, plan: { a: { downstream: up, request: { path: /guarded } } } }
+  - { name: generic, match: { method: POST, path: '/{a}/{b}' }, plan: { a: { downstream: up, request: { path: /generic } } } }
+  - { name: head, match: { method: HEAD, path: '/b/{y}' }, plan: { a: { downstream: up, request: { path: /head } } } }
+  - { name: c, match: { path: '/{x}/c' }, plan: { a: { downstream: up, request: { path: /c } } } }
+  - { name: any, match: { path: '/{x}/{y}' }, plan: { a: { downstream: up, request: { path: /any } } } }
+";
+    let unrelated = "  - { name: users, match: { path: '/users/{id}' }, plan: { a: { downstream: up, request: { path: /user } } } }
+";
+    let auth = "auth: { jwt: { main: { keys: [{ secret: 0123456789abcdef0123456789abcdef }], issuers: [me], audiences: [you], algorithms: [HS256] } } }
+";
+    for routes in [guarded.to_owned(), format!("{unrelated}{guarded}")] {
+        let gateway = Gateway::from_text(&(file(up, &routes) + auth)).await;
+        let answer = gateway.send(Method::POST, "/users/admin", &[], "").await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{routes}");
+        for (method, path, sent) in [
+            (Method::POST, "/users/other", "/generic"),
+            (Method::GET, "/b/c", "/c"),
+            (Method::HEAD, "/b/c", "/head"),
+            (Method::HEAD, "/a/c", "/c"),
+        ] {
+            let answer = gateway.send(method.clone(), path, &[], "").await;
+            assert_eq!(answer.status, StatusCode::OK, "{method} {path}");
+            assert_eq!(seen.requests().last().unwrap().0, sent, "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn fault_d19_responds_to_trace_with_the_methods_of_the_resource() {
+    let (up, _) = stub(quick).await;
+    let plan = "    a: { downstream: up, request: { path: / } }\n";
+    let route = "  - { name: r, match: { method: PUT, path: '/r/{id}' }, plan: { a: { downstream: up, request: { path: / } } } }";
+    let gateway = Gateway::start(&[("up", up)], plan, &format!("routes:\n{route}\n")).await;
+    for (path, expected) in [
+        ("/r/1", &["PUT"][..]),
+        ("/livez", &["GET", "HEAD"]),
+        ("/api/v1/analysis/orchestrate", &["POST"]),
+    ] {
+        let answer = gateway.send(Method::TRACE, path, &[], "").await;
+        assert_eq!(answer.at("/code"), "method_not_allowed", "{path}");
+        assert_eq!(allowed(&answer), expected, "{path}");
+    }
+    let answer = gateway.send(Method::TRACE, "/r", &[], "").await;
+    assert_eq!(answer.at("/code"), "not_found");
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ mod read;
 mod reader;
 mod redact;
 mod route_path;
+mod route_table;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -50,6 +51,7 @@ pub(crate) use self::{
     diagnostic::{Diagnostic, Position, Report},
     downstream::DownstreamConfig,
     route_path::{ORCHESTRATE, RESERVED_NAMES, RoutePath},
+    route_table::RouteTable,
     server::Server,
     tls::{CertFile, ClientTlsFiles, ReloadableCert},
 };
@@ -76,6 +78,8 @@ pub(crate) struct Config {
     pub(crate) downstreams: IndexMap<String, DownstreamConfig>,
     /// Configured routes.
     pub(crate) routes: Vec<Route>,
+    /// The routing table, with the indices of `routes`.
+    pub(crate) table: RouteTable,
     /// The plan of the built-in orchestrate API. `None` turns the API off.
     pub(crate) orchestrate: Option<PlanConfig>,
     /// Warnings about the file.

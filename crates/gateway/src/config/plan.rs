@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     Bound, DownstreamConfig, Jwt, Limits, ORCHESTRATE, PlanConfig, RESERVED_NAMES, Route,
-    RoutePath, Tier,
+    RoutePath, RouteTable, Tier,
     aggregate::{aggregate, check_quorum},
     auth::route_auth,
     check::check_plan,
@@ -48,14 +48,15 @@ pub(super) struct Names<'n> {
     pub(super) has_cors: bool,
 }
 
-/// Reads the routes. `has_api` is `true` if the built-in API is served too.
+/// Reads the routes, and builds their routing table. `has_api` is `true` if the built-in API is served too.
 pub(super) fn routes(
     reader: Option<ValueReader<'_>>,
     names: &Names<'_>,
     has_api: bool,
-) -> Vec<Route> {
+) -> (Vec<Route>, RouteTable) {
     let items = reader.map(|reader| reader.list()).unwrap_or_default();
     let mut routes: Vec<Route> = Vec::new();
+    let mut table = RouteTable::default();
     for item in items {
         let Some(route) = route(&item, names) else {
             continue;
@@ -73,8 +74,7 @@ pub(super) fn routes(
                 format!("duplicate route name \"{}\"", route.name),
             );
         }
-        if (routes.iter()).any(|other| (&other.method, &other.path) == (&route.method, &route.path))
-        {
+        if !table.insert(&route.method, &route.path, routes.len()) {
             item.error(
                 "duplicate",
                 format!(
@@ -90,7 +90,7 @@ pub(super) fn routes(
         }
         routes.push(route);
     }
-    routes
+    (routes, table)
 }
 
 /// Reports a route for `OPTIONS` if the CORS layer responds in its place.

@@ -96,7 +96,7 @@ fn root(reader: &ValueReader<'_>) -> Config {
             "nothing to serve: expected \"routes\" or \"orchestrate\"",
         );
     }
-    let routes = plan::routes(given, &names, orchestrate.is_some());
+    let (routes, table) = plan::routes(given, &names, orchestrate.is_some());
     let orchestrate = orchestrate.map(|reader| plan::orchestrate(&reader, &names));
     root.finish();
     Config {
@@ -108,6 +108,7 @@ fn root(reader: &ValueReader<'_>) -> Config {
         tiers,
         downstreams,
         routes,
+        table,
         orchestrate: orchestrate.flatten(),
         warnings: Report::new("", "", Vec::new()),
     }

@@ -106,28 +106,10 @@ impl RoutePath {
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
-    /// Returns the values that the parameters of this path have in all requests that `other` matches, with
-    /// `None` for a parameter of `other`. Returns `None` unless this path matches all these requests.
-    pub(crate) fn values_in(&self, other: &Self) -> Option<Vec<Option<String>>> {
-        if self.text.split('/').count() != other.text.split('/').count() {
-            return None;
-        }
-        let mut values = Vec::new();
-        for (own, other) in self.text.split('/').zip(other.text.split('/')) {
-            match (is_parameter(own), is_parameter(other)) {
-                (true, true) => values.push(None),
-                // The router has no empty parameters.
-                (true, false) if !other.is_empty() => values.push(Some(other.to_owned())),
-                (false, false) if own == other => {}
-                _ => return None,
-            }
-        }
-        Some(values)
-    }
-
-    /// Returns the order in which the router tries paths that match the same request: literal segments first.
-    pub(crate) fn precedence(&self) -> Vec<bool> {
-        self.text.split('/').map(is_parameter).collect()
+    /// Returns the segments as the file has them, with `None` for a parameter.
+    pub(super) fn segments(&self) -> impl Iterator<Item = Option<&str>> {
+        let segments = self.text.split('/');
+        segments.map(|segment| (!segment.starts_with('{')).then_some(segment))
     }
 
     /// Returns the names of the parameters, in the order of their positions.
@@ -139,11 +121,6 @@ impl RoutePath {
     pub(crate) fn pattern(&self) -> &str {
         &self.pattern
     }
-}
-
-/// Returns `true` if a segment of a valid path is a parameter.
-fn is_parameter(segment: &str) -> bool {
-    segment.starts_with('{')
 }
 
 impl PartialEq for RoutePath {
