@@ -642,6 +642,88 @@ async fn fault_e20_e21_the_example_has_a_value_for_each_optional_node() {
 }
 
 #[tokio::test]
+async fn fault_e21_a_value_that_must_be_text_has_no_members() {
+    let (up, _) = stub(quick).await;
+    let mut more = "routes:\n".to_owned();
+    for (index, (a, b)) in [
+        ("query: { v: \"{body.v}\" }", "path: \"/{body.v.z|q}\""),
+        ("query: { v: \"{body.v|x}\" }", "path: \"/{body.v.0|q}\""),
+        (
+            "method: POST, body: { v: \"{body.v}\" }",
+            "path: \"/{body.v.0|q}\"",
+        ),
+        (
+            "method: POST, body: { v: \"{body.v}\" }",
+            "path: \"/{body.v.0|q}/{body.v.z}\"",
+        ),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let a = if a.contains("path") {
+            (*a).to_owned()
+        } else {
+            format!("path: /, {a}")
+        };
+        more += &format!(
+            "  - {{ name: r{index}, match: {{ method: POST, path: /{index} }}, plan: {{ a: {{ downstream: up, required: true, request: {{ {a} }} }}, b: {{ downstream: up, required: true, request: {{ {b} }} }} }} }}\n"
+        );
+    }
+    let plan = "    a: { downstream: up, request: { path: / } }\n";
+    let gateway = Gateway::start(&[("up", up)], plan, &more).await;
+    let document = Document::of(&gateway).await;
+    let values = [
+        json!({"v": "a"}),
+        json!({"v": 1}),
+        json!({"v": null}),
+        json!({"v": ["a"]}),
+        json!({"v": {"z": "a"}}),
+        json!({"v": {"z": "a", "0": "b"}}),
+        json!({}),
+    ];
+    let mut examples = Vec::new();
+    for index in 0..4 {
+        let path = format!("/{index}");
+        let content =
+            &document.operation(&Method::POST, &path)["requestBody"]["content"]["application/json"];
+        let (example, schema) = (&content["example"], &content["schema"]);
+        assert_eq!(
+            document.errors(schema, example),
+            Vec::<String>::new(),
+            "{schema}"
+        );
+        let mut accepted = 0;
+        for value in values.iter().chain([example]) {
+            let headers = [("content-type", "application/json".to_owned())];
+            let answer = gateway
+                .send(Method::POST, &path, &headers, &value.to_string())
+                .await;
+            let is_described = jsonschema::draft202012::new(schema)
+                .unwrap()
+                .is_valid(value);
+            assert_eq!(
+                answer.status == 200,
+                is_described,
+                "{path} {value} {schema} {}",
+                answer.text
+            );
+            accepted += usize::from(is_described);
+        }
+        assert!(accepted > 0, "{path}");
+        examples.push(example["v"].clone());
+    }
+    assert_eq!(
+        examples,
+        [
+            json!("1"),
+            json!("x"),
+            json!(["q"]),
+            json!({"0": "q", "z": "1"})
+        ]
+    );
+}
+
+#[tokio::test]
 async fn fault_e21_a_number_in_a_placeholder_is_an_index_or_a_name() {
     let (up, _) = stub(quick).await;
     let plan = "    a: { downstream: up, request: { path: / } }\n";

@@ -19,7 +19,7 @@ use super::{
     validate::conditions::check_conditions,
     validate::merge::check_conflicts,
     validate::noop::check_effects,
-    validate::reach::{check_body, check_claims, check_failures, check_tiers},
+    validate::reach::{check_body, check_claims, check_failures, check_texts, check_tiers},
     value::{bound, duration, in_range, within},
 };
 
@@ -213,6 +213,7 @@ fn plan(
     }
     check_conflicts(&aggregate, &nodes, choose);
     check_failures(&reader, &aggregate, &nodes, names.tiers);
+    check_texts(&nodes, &aggregate, choose);
     // An invalid `auth` is reported already, and says nothing about the tiers.
     if !matches!(auth, Some(None)) {
         let auth = auth.as_ref().and_then(Option::as_ref);

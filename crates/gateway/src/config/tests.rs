@@ -181,7 +181,12 @@ fn fault_l15_refuses_a_route_with_a_name_of_the_gateway() {
 
 #[test]
 fn fault_e21_warns_of_a_body_that_browsers_do_not_send() {
-    golden("e21_");
+    golden("e21_body");
+}
+
+#[test]
+fn fault_e21_refuses_values_that_are_text_and_have_members() {
+    golden("e21_text");
 }
 
 #[test]

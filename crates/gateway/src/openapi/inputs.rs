@@ -185,13 +185,7 @@ impl Input<'_> {
     /// type is rejected.
     fn schema(&self) -> Value {
         let mut schema = json!({});
-        if !self.members.is_empty() {
-            self.describe_members(&mut schema);
-        } else if self
-            .positions
-            .iter()
-            .any(|position| *position != Position::Json)
-        {
+        if self.is_text() {
             let mut types = vec!["string", "number", "boolean"];
             if !self.is_required {
                 // Counts as missing where text is needed.
@@ -199,11 +193,20 @@ impl Input<'_> {
             }
             schema["type"] = json!(types);
             self.restrict(&mut schema, false);
+        } else if !self.members.is_empty() {
+            self.describe_members(&mut schema);
         }
         if let Some(default) = self.default {
             schema["default"] = default.into();
         }
         schema
+    }
+
+    /// Returns `true` if each request with a value other than text is rejected. No member of the value is required
+    /// then, because the configuration check refuses a plan that needs both.
+    fn is_text(&self) -> bool {
+        let mut positions = self.positions.iter();
+        positions.any(|position| *position != Position::Json)
     }
 
     /// Adds the members. A number is the index of an item as well as the name of a member, so its value has
@@ -221,10 +224,10 @@ impl Input<'_> {
             let item = |index| items.get(&index).map_or(json!({}), |item| item.schema());
             schema["prefixItems"] = (0..=*last).map(item).collect();
         }
-        if !self.is_required {
+        let required = || self.members.iter().filter(|(_, member)| member.is_required);
+        if required().next().is_none() {
             return;
         }
-        let required = || self.members.iter().filter(|(_, member)| member.is_required);
         schema["required"] = required().map(|(name, _)| *name).collect();
         let indices: Option<Vec<usize>> = required().map(|(name, _)| name.parse().ok()).collect();
         match indices.and_then(|indices| indices.into_iter().max()) {
@@ -257,9 +260,9 @@ impl Input<'_> {
     }
 
     /// Returns a value with all members that an example has or that have a default. Returns `None` if no
-    /// member is either.
+    /// member is either. A value that must be text has no members.
     fn example(&self) -> Option<Value> {
-        if self.members.is_empty() {
+        if self.members.is_empty() || self.is_text() {
             let value = self.default.or(self.is_in_example.then_some(EXAMPLE));
             return value.map(Value::from);
         }

@@ -49,8 +49,10 @@ type Problem = (&'static str, String, String);
 fn unknown_tier(condition: &Condition, known: &[&str]) -> Option<Problem> {
     let mut compared = condition.tiers().into_iter();
     let tier = compared.find(|tier| !known.contains(tier))?;
-    let help = did_you_mean(tier, known.iter().copied())
-        .unwrap_or_else(|| format!("expected {}", quoted(known.to_vec())));
+    let help = did_you_mean(tier, known.iter().copied()).unwrap_or_else(|| match known {
+        [] => "add the tier to the tiers of the file".to_owned(),
+        _ => format!("expected {}", quoted(known.to_vec())),
+    });
     Some(("unknown_name", format!("unknown tier \"{tier}\""), help))
 }
 
