@@ -3,10 +3,13 @@
 
 mod common;
 
+use bytes::Bytes;
 use common::{frames::*, *};
-use http::{Method, StatusCode};
+use http::{Method, Request, StatusCode};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tower::ServiceExt;
+use tower_fanout_http::client::{Client, ClientConfig, Http2};
 
 /// Starts a gateway with a route that reads its body, one that does so in a condition, and one that reads
 /// none. `service` and `server` are added to the downstream and to the server.
@@ -400,4 +403,40 @@ routes:
             .iter()
             .all(|(_, headers)| !headers.contains_key("grpc-timeout"))
     );
+}
+
+#[tokio::test]
+async fn fault_d39_the_authority_of_http_2_is_the_host() {
+    let (up, seen) = stub(quick).await;
+    let gateway = Gateway::from_text(&format!(
+        "version: 1
+server: {{ listen: \"127.0.0.1:0\" }}
+downstreams: {{ up: {{ endpoints: [{{ url: \"http://{up}\" }}] }} }}
+routes:
+  - name: host
+    match: {{ path: /host }}
+    plan:
+      sent: {{ downstream: up, required: true, request: {{ path: \"/{{header.Host}}\" }} }}
+      local: {{ downstream: up, depends_on: [sent], request: {{ path: /local }}, when: \"header.host is startingwith('127.')\" }}
+"
+    ))
+    .await;
+    let endpoint = format!("http://{}", gateway.addr);
+    for http2 in [Http2::Off, Http2::PriorKnowledge { connections: 1 }] {
+        let config = ClientConfig::default().http2(http2);
+        let client = Client::new(&endpoint.parse().unwrap(), config).unwrap();
+        let request = Request::get("/host").body(Bytes::new()).unwrap();
+        let response = client.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{http2:?}");
+        let sent: Vec<_> = seen
+            .requests()
+            .into_iter()
+            .map(|request| request.0)
+            .collect();
+        let host = gateway.addr.to_string().replace(':', "%3A");
+        assert_eq!(
+            sent[sent.len() - 2..],
+            [format!("/{host}"), "/local".to_owned()]
+        );
+    }
 }

@@ -11,7 +11,9 @@ use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header, request::Parts};
+use http::{
+    HeaderMap, HeaderValue, Request, Response, Uri, header, request::Parts, uri::Authority,
+};
 use http_body::Body as _;
 use indexmap::IndexMap;
 use percent_encoding::percent_decode_str;
@@ -195,9 +197,20 @@ impl Endpoint {
             prepared: Vec::new(),
             claims,
             peer: parts.extensions.get().cloned(),
-            headers: Arc::new(parts.headers),
+            headers: Arc::new(with_host(parts.headers, &parts.uri)),
         })
     }
+}
+
+/// Returns `headers` with the host of an HTTP/2 request, which is in its target
+/// ([RFC 9113 §8.3.1](https://www.rfc-editor.org/rfc/rfc9113#section-8.3.1)).
+fn with_host(mut headers: HeaderMap, uri: &Uri) -> HeaderMap {
+    let host = uri.authority().map(Authority::as_str);
+    let host = host.and_then(|host| HeaderValue::from_str(host).ok());
+    if let (Some(host), false) = (host, headers.contains_key(header::HOST)) {
+        headers.insert(header::HOST, host);
+    }
+    headers
 }
 
 /// Returns the correlation id set by the outer layer, or a new one.
