@@ -280,11 +280,20 @@ async fn fault_i1_fault_i4_a_value_that_is_no_text_is_not_missing() {
             "?x&q=a%c3+b&q=1",
             &["/query/q"],
         ),
-        ("when: \"header.own == '1'\", request: { path: / }", "", &[]),
+        (
+            "when: \"header.own == '1'\", request: { path: / }",
+            "",
+            &["/header/own"],
+        ),
         (
             "when: \"query.q == '1'\", request: { path: / }",
             "?q=%ff",
-            &[],
+            &["/query/q"],
+        ),
+        (
+            "when: \"query.p == '1' and query.q|int > 1\", request: { path: / }",
+            "?q=abc&p=1",
+            &["/query/q"],
         ),
     ];
     let mut routes = String::new();

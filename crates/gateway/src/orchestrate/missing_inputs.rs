@@ -115,7 +115,7 @@ fn problem(route: &Route, failures: &[(usize, BadInput)]) -> Problem {
                 missing.push(FieldError::new(pointer(reference), "missing", detail));
             }
             BadInput::Unusable(references) => unusable.extend(references.iter().map(|reference| {
-                let detail = format!("cannot be sent to service \"{name}\"");
+                let detail = format!("cannot be used for service \"{name}\"");
                 FieldError::new(pointer(reference), "unusable", detail)
             })),
         }
@@ -144,6 +144,7 @@ impl From<BranchError> for BadInput {
     fn from(error: BranchError) -> Self {
         match error.source().and_then(<dyn Error>::downcast_ref) {
             Some(EvalError::Missing(reference)) => Self::Missing(reference.clone()),
+            Some(EvalError::Unusable(Some(reference))) => Self::Unusable(vec![reference.clone()]),
             _ => Self::Unusable(Vec::new()),
         }
     }

@@ -93,8 +93,9 @@ const LONGEST: usize = 1024;
 pub enum EvalError {
     /// The condition reads a value that is missing.
     Missing(Reference),
-    /// The condition applies an operation to a value that does not support it.
-    Unusable,
+    /// The condition applies an operation to a value that does not support it. Holds the value that it read last,
+    /// which is the operand unless the operation has two, or `None` if it read no value.
+    Unusable(Option<Reference>),
     /// The result is not a boolean.
     NotBoolean,
     /// The evaluation takes more than 50,000 steps.
@@ -108,7 +109,7 @@ impl fmt::Display for EvalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing(reference) => write!(f, "missing value for {reference}"),
-            Self::Unusable => f.write_str(
+            Self::Unusable(_) => f.write_str(
                 "the condition applies an operation to a value that does not support it",
             ),
             Self::NotBoolean => f.write_str("the result of the condition is not a boolean"),
@@ -202,7 +203,7 @@ impl Condition {
                         Err(error) if error.kind() == ErrorKind::OutOfFuel => {
                             Err(EvalError::OutOfFuel)
                         }
-                        Err(_) => Err(EvalError::Unusable),
+                        Err(_) => Err(EvalError::Unusable(request.last_read())),
                     };
                 }
             }

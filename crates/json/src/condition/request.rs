@@ -31,8 +31,10 @@ struct Reads {
     /// The missing values that this evaluation read. An entry becomes `None` once the expression
     /// tests if the value is defined.
     missing: Vec<Option<Reference>>,
-    /// `true` if this evaluation used a value in a way that it does not support.
-    unusable: bool,
+    /// The first value that this evaluation used in a way that it does not support.
+    unusable: Option<Reference>,
+    /// The value that was read last.
+    last: Option<Reference>,
 }
 
 /// The result of a lookup.
@@ -60,7 +62,7 @@ impl Request {
         let mut reads = self.reads();
         reads.known.push((reference, known));
         reads.missing.clear();
-        reads.unusable = false;
+        reads.unusable = None;
     }
 
     /// Returns the error of the last evaluation if it read a missing value or misused one. Such an
@@ -69,9 +71,14 @@ impl Request {
         let reads = self.reads();
         match reads.missing.iter().flatten().next() {
             Some(reference) => Err(EvalError::Missing(reference.clone())),
-            None if reads.unusable => Err(EvalError::Unusable),
+            None if reads.unusable.is_some() => Err(EvalError::Unusable(reads.unusable.clone())),
             None => Ok(()),
         }
+    }
+
+    /// Returns the value that the last evaluation read last.
+    pub(super) fn last_read(&self) -> Option<Reference> {
+        self.reads().last.clone()
     }
 
     fn reads(&self) -> MutexGuard<'_, Reads> {
@@ -84,6 +91,7 @@ impl Request {
         let mut reads = self.reads();
         let known = reads.known.iter().find(|(known, _)| *known == reference);
         let known = known.map(|(_, known)| known.clone());
+        reads.last = Some(reference.clone());
         match known {
             Some(Known::Object) => self.members(reference),
             Some(Known::Plain(tree)) => self.value(&tree, reference),
@@ -94,7 +102,7 @@ impl Request {
                 Value::from_object(Absent { request, place })
             }
             Some(Known::Unusable) => {
-                reads.unusable = true;
+                reads.unusable.get_or_insert(reference);
                 Error::from(ErrorKind::InvalidOperation).into()
             }
             None => {
@@ -206,7 +214,9 @@ impl Object for Members {
     /// Marks the evaluation as invalid. Members are looked up one by one, so an object can be
     /// neither compared nor counted.
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        self.request.reads().unusable = true;
+        let mut reads = self.request.reads();
+        reads.unusable.get_or_insert_with(|| self.reference.clone());
+        drop(reads);
         Enumerator::NonEnumerable
     }
 }
