@@ -30,6 +30,7 @@
 //! | [`RetryLayer`] | retries failures, with backoff, jitter and a budget | deadline, `max_retries`, allowance, upload, idempotence | attempt, last attempt, `max_wait` |
 //! | [`HedgeLayer`] | sends further attempts while the response is late | deadline, `max_retries`, allowance, upload, idempotence | attempt, `max_wait` |
 //! | [`BreakerLayer`] | rejects calls to a service that keeps failing | – | – |
+//! | [`PerKeyLayer`] | gives each key of the requests, such as the tenant, a breaker or a limit of its own | as its template | – |
 //! | [`ThrottleLayer`] | rejects a share of the calls to a service that rejects most of them | – | – |
 //! | [`FallbackLayer`] | responds from another source if the call failed | fallback, deadline | deadline, less the reserve for the fallback |
 //! | `ChaosLayer` (feature `chaos`) | injects errors, latency and broken responses | – | – |
@@ -80,6 +81,7 @@
 //! | layer | position | reason |
 //! |---|---|---|
 //! | `UploadLayer` | directly above the retry | each attempt needs a clone of the request |
+//! | [`PerKeyLayer`] | at the position of its template | the state is per key, the rest is the same |
 //! | [`HedgeLayer`] | instead of the retry | both around one service would multiply the attempts |
 //! | [`ThrottleLayer`] | directly above the limit, with the breaker's handle | a call that the throttle rejects needs no permit and is not a failure |
 //! | `BodyTimeoutLayer` | directly below the timeout | a stalled body frees its permit and counts as a failure, if breaker and limit are set to `until_body_end` |
@@ -124,7 +126,7 @@
 //! | `poll_ready` | layers |
 //! |---|---|
 //! | waits for the inner service | [`RetryLayer`], [`HedgeLayer`], [`FallbackLayer`], [`LayerErrorLayer`], [`CallErrorLayer`], `UploadLayer`, `BodyTimeoutLayer` |
-//! | is always ready | [`DeadlineLayer`], [`TimeoutLayer`], [`ConcurrencyLayer`], [`BreakerLayer`], [`ThrottleLayer`], `ChaosLayer` |
+//! | is always ready | [`DeadlineLayer`], [`TimeoutLayer`], [`ConcurrencyLayer`], [`BreakerLayer`], [`PerKeyLayer`], [`ThrottleLayer`], `ChaosLayer` |
 //!
 //! A layer that is always ready waits for the inner service in the response future. If the inner service
 //! is not ready, that instance moves into the future, and a clone replaces it in the layer. The wait is part
@@ -200,6 +202,7 @@ mod labels;
 pub mod latencies;
 pub mod layer_error;
 mod oneshot;
+pub mod per_key;
 pub mod permit_scope;
 mod poll_clock;
 mod rejection;
@@ -226,6 +229,7 @@ pub use event::{Event, EventSink, Events};
 pub use fallback::FallbackLayer;
 pub use hedge::{HedgeConfig, HedgeLayer};
 pub use layer_error::{LayerError, LayerErrorLayer};
+pub use per_key::{PerKeyConfig, PerKeyLayer};
 pub use rejection::{AsRejection, BoxError, CallError, Rejection};
 pub use retry::{RetryConfig, RetryLayer};
 pub use throttle::{ThrottleConfig, ThrottleLayer};

@@ -63,8 +63,13 @@ fn count(word: u64) -> u32 {
 
 impl Sharded {
     pub(crate) fn new() -> Self {
+        Self::with_parts(parts())
+    }
+
+    /// Creates a counter with `count` parts, a power of two. Fewer parts take less memory.
+    pub(crate) fn with_parts(count: usize) -> Self {
         Self {
-            parts: (0..parts()).map(|_| Part(AtomicU64::new(0))).collect(),
+            parts: (0..count).map(|_| Part(AtomicU64::new(0))).collect(),
         }
     }
 

@@ -7,8 +7,8 @@ use common::*;
 use tower::{Layer, ServiceBuilder};
 use tower_fanout_layers::{
     BreakerConfig, BreakerLayer, ClassifyResult, ConcurrencyConfig, ConcurrencyLayer,
-    DeadlineLayer, FallbackLayer, HedgeConfig, HedgeLayer, RetryConfig, RetryLayer, ThrottleConfig,
-    ThrottleLayer, TimeoutLayer,
+    DeadlineLayer, FallbackLayer, HedgeConfig, HedgeLayer, PerKeyConfig, PerKeyLayer, RetryConfig,
+    RetryLayer, ThrottleConfig, ThrottleLayer, TimeoutLayer, WithCall,
 };
 use tower_fanout_testkit::laws::Laws;
 
@@ -45,6 +45,18 @@ async fn breaker_and_throttle_do_not_allocate() {
         .await;
     let throttle = || ThrottleLayer::new(ThrottleConfig::new(), ClassifyResult).unwrap();
     Laws::new(Calls, |inner| throttle().layer(inner))
+        .allocations()
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn key_12_a_call_of_a_known_key_does_not_allocate() {
+    let breaker = BreakerLayer::new("users", BreakerConfig::new(), ClassifyResult).unwrap();
+    let limit = ConcurrencyLayer::new(ConcurrencyConfig::new()).unwrap();
+    let same = |_: &WithCall<u64>| 7;
+    let breakers = PerKeyLayer::new(PerKeyConfig::new(), breaker, same).unwrap();
+    let limits = PerKeyLayer::new(PerKeyConfig::new(), limit, same).unwrap();
+    Laws::new(Calls, |inner| breakers.layer(limits.layer(inner)))
         .allocations()
         .await;
 }

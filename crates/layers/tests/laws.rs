@@ -17,7 +17,8 @@ use tower::{Layer, Service, ServiceExt, limit::ConcurrencyLimit, service_fn, uti
 use tower_fanout_layers::{
     AsRejection, BreakerConfig, BreakerLayer, CallError, CallErrorLayer, Class, ClassifyResult,
     ConcurrencyConfig, ConcurrencyLayer, DeadlineLayer, Failure, FallbackLayer, HedgeConfig,
-    HedgeLayer, RetryConfig, RetryLayer, ThrottleConfig, ThrottleLayer, TimeoutLayer, WithCall,
+    HedgeLayer, PerKeyConfig, PerKeyLayer, RetryConfig, RetryLayer, ThrottleConfig, ThrottleLayer,
+    TimeoutLayer, WithCall,
 };
 use tower_fanout_testkit::{laws::Laws, script::ScriptedService};
 
@@ -96,6 +97,36 @@ async fn fault_g12_g14_breaker_keeps_the_laws() {
     let open = breaker();
     let broken = open.layer(script().fail(BROKEN));
     assert_eq!(broken.oneshot(idempotent_request()).await, Err(BROKEN));
+    Laws::new(Calls, |inner| open.layer(inner))
+        .short_circuit()
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn key_12_fault_g12_g14_per_key_keeps_the_laws() {
+    let by_number = |request: &WithCall<u64>| request.get() % 5;
+    let config = BreakerConfig::new().consecutive_failures(None);
+    let never_opens = BreakerLayer::new("team", config, ClassifyResult).unwrap();
+    for keys in [2, 100] {
+        let config = PerKeyConfig::new().max_keys(keys);
+        let layer = PerKeyLayer::new(config, never_opens.clone(), by_number).unwrap();
+        Laws::new(Calls, |inner| layer.layer(inner)).check().await;
+    }
+    let limits = PerKeyLayer::new(PerKeyConfig::new(), limit(1, 100), by_number).unwrap();
+    let running = |key| {
+        limits
+            .get(&key)
+            .map_or(0, |limit| limit.in_flight() + limit.queued())
+    };
+    Laws::new(Calls, |inner| limits.layer(inner))
+        .idle_when(|| (0..5).all(|key| running(key) == 0))
+        .check()
+        .await;
+    let same = |_: &WithCall<u64>| 7;
+    let open = PerKeyLayer::new(PerKeyConfig::new(), breaker(), same).unwrap();
+    let broken = open.layer(ScriptedService::new().fail(BROKEN));
+    let failed: Result<u64, _> = broken.oneshot(WithCall::new(1)).await;
+    assert_eq!(failed, Err(BROKEN));
     Laws::new(Calls, |inner| open.layer(inner))
         .short_circuit()
         .await;
@@ -193,6 +224,9 @@ async fn fault_g11_g13_a_readiness_error_is_reported_once_and_released() {
     reports_once_and_releases_readiness(HedgeLayer::new(HedgeConfig::new(), of).unwrap()).await;
     let never_opens = BreakerConfig::new().consecutive_failures(None);
     reports_once_and_releases_readiness(BreakerLayer::new("team", never_opens, of).unwrap()).await;
+    let same = |_: &Request| 7;
+    let keyed = PerKeyLayer::new(PerKeyConfig::new(), limit(1, 0), same).unwrap();
+    reports_once_and_releases_readiness(keyed).await;
     reports_once_and_releases_readiness(ThrottleLayer::new(ThrottleConfig::new(), of).unwrap())
         .await;
     reports_once_and_releases_readiness(FallbackLayer::new(of)).await;

@@ -63,14 +63,33 @@ pub struct Handle {
 
 impl Handle {
     pub(super) fn new(name: &str, config: BreakerConfig) -> Self {
-        let shared = Arc::new(Shared::new(name, config));
+        Self::with_parts(name.into(), Arc::new(config), sharded::parts())
+    }
+
+    /// Creates another breaker with the same name and configuration, for one key of many.
+    ///
+    /// The breaker has a single part, because the load of many keys is spread over their breakers, and
+    /// each part takes several hundred bytes.
+    pub(super) fn fresh(&self) -> Self {
+        let shared = self.shared();
+        Self::with_parts(Arc::clone(&shared.name), Arc::clone(&shared.config), 1)
+    }
+
+    fn with_parts(name: Arc<str>, config: Arc<BreakerConfig>, parts: usize) -> Self {
+        let shared = Arc::new(Shared::new(name, config, parts));
         let local = |_| Arc::new(Local::new(&shared));
         Self {
-            locals: (0..sharded::parts()).map(local).collect(),
+            locals: (0..parts).map(local).collect(),
         }
     }
 
-    fn shared(&self) -> &Shared {
+    /// Returns `true` if a call, or another clone of this handle, uses the breaker.
+    pub(super) fn is_in_use(&self) -> bool {
+        let is_shared = |local| Arc::strong_count(local) > 1;
+        Arc::strong_count(&self.locals) > 1 || self.locals.iter().any(is_shared)
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
         // In bounds: there is at least one part.
         &self.locals[0].shared
     }

@@ -131,6 +131,39 @@ impl<C, U> BreakerLayer<C, U> {
     }
 }
 
+impl<C: Clone, U> BreakerLayer<C, U> {
+    /// Calls `inner` if the breaker admits the call.
+    #[inline(always)]
+    pub(super) fn call<S, Req>(&self, inner: &mut S, request: Req) -> ResponseFuture<S, C, U, Req>
+    where
+        S: Service<Req, Error: From<Rejection>> + Clone,
+        Req: CallContext,
+    {
+        let events = &request.call().events;
+        match self.handle.admit(events) {
+            Ok(permit) => {
+                // `start` calls a ready service at once, and otherwise waits in the future.
+                let mut permit = Some(permit);
+                let call = report_panic(&mut permit, |_| Oneshot::start(inner, request));
+                ResponseFuture::new(call, permit, self.classify.clone())
+            }
+            Err(rejection) => {
+                let call = Oneshot::failed(events.reject(rejection));
+                ResponseFuture::new(call, None, self.classify.clone())
+            }
+        }
+    }
+
+    /// Creates a layer with a breaker of its own, and with the configuration of this layer.
+    pub(super) fn fresh(&self) -> Self {
+        Self {
+            handle: self.handle.fresh(),
+            classify: self.classify.clone(),
+            until: PhantomData,
+        }
+    }
+}
+
 impl<S, C: Clone, U: Clone> Layer<S> for BreakerLayer<C, U> {
     type Service = Breaker<S, C, U>;
 
@@ -169,21 +202,6 @@ where
 
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        let BreakerLayer {
-            handle, classify, ..
-        } = &self.layer;
-        let events = &request.call().events;
-        match handle.admit(events) {
-            Ok(permit) => {
-                // `start` calls a ready service at once, and otherwise waits in the future.
-                let mut permit = Some(permit);
-                let call = report_panic(&mut permit, |_| Oneshot::start(&mut self.inner, request));
-                ResponseFuture::new(call, permit, classify.clone())
-            }
-            Err(rejection) => {
-                let call = Oneshot::failed(events.reject(rejection));
-                ResponseFuture::new(call, None, classify.clone())
-            }
-        }
+        self.layer.call(&mut self.inner, request)
     }
 }

@@ -66,6 +66,7 @@
 mod config;
 mod future;
 mod handle;
+mod keyed;
 mod layer;
 mod permit;
 #[cfg(all(test, shuttle))]

@@ -17,7 +17,7 @@ use crate::{
     event::{Event, Events},
     rejection::Rejection,
     sharded::{Sharded, TAG_BITS},
-    sync::{AtomicU64, Mutex, Ordering, lock},
+    sync::{Arc, AtomicU64, Mutex, Ordering, lock},
     window::{Ring, Stretches},
 };
 
@@ -85,8 +85,8 @@ enum SuccessCount {
 }
 
 pub(super) struct Shared {
-    pub(super) name: Box<str>,
-    pub(super) config: BreakerConfig,
+    pub(super) name: Arc<str>,
+    pub(super) config: Arc<BreakerConfig>,
     word: AtomicU64,
     good: Sharded,
     counted: SuccessCount,
@@ -98,13 +98,13 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(name: &str, config: BreakerConfig) -> Self {
+    pub(super) fn new(name: Arc<str>, config: Arc<BreakerConfig>, parts: usize) -> Self {
         let now = Instant::now();
-        let mut machine = Machine::new(config.clone(), now);
+        let mut machine = Machine::new(BreakerConfig::clone(&config), now);
         Self {
-            name: name.into(),
+            name,
             word: AtomicU64::new(Word::of(&mut machine, now).0),
-            good: Sharded::new(),
+            good: Sharded::with_parts(parts),
             counted: match config.window {
                 Window::Time(span) => SuccessCount::PerBucket(Ring::<()>::stretches(span, now)),
                 Window::Count(size) => SuccessCount::UpTo(size as u32),

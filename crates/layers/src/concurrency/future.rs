@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{
-    layer::Concurrency,
+    layer::ConcurrencyLayer,
     limiter::{Admission, Limiter, Permit, Waiter},
 };
 use crate::{
@@ -29,7 +29,7 @@ use crate::{
 };
 
 pin_project! {
-    /// The response future of [`Concurrency`].
+    /// The response future of [`Concurrency`](super::Concurrency).
     ///
     /// The future holds the permit, or the place in the queue. Dropping it returns either.
     #[project = Projection]
@@ -78,11 +78,11 @@ where
     Req: CallContext,
 {
     #[inline(always)]
-    pub(super) fn new(service: &mut Concurrency<S, C, U>, request: Req) -> Self {
+    pub(super) fn new(layer: &ConcurrencyLayer<C, U>, inner: &mut S, request: Req) -> Self {
         let events = request.call().events.clone();
         Self {
-            state: State::begin(&service.layer.limiter, &mut service.inner, request, &events),
-            classify: service.layer.classify.clone(),
+            state: State::begin(&layer.limiter, inner, request, &events),
+            classify: layer.classify.clone(),
             until: PhantomData,
             events,
         }

@@ -56,6 +56,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct ConcurrencyLayer<C = ClassifyResult, U = UntilResponse> {
     pub(super) limiter: Arc<Limiter>,
+    /// The configuration of a limit for another key.
+    pub(super) config: Arc<ConcurrencyConfig>,
     pub(super) classify: C,
     until: PhantomData<fn() -> U>,
 }
@@ -69,6 +71,7 @@ impl ConcurrencyLayer {
         config.validate()?;
         Ok(Self {
             limiter: Arc::new(Limiter::new(&config)),
+            config: Arc::new(config),
             classify: ClassifyResult,
             until: PhantomData,
         })
@@ -97,6 +100,7 @@ impl<C, U> ConcurrencyLayer<C, U> {
     pub fn classify<D>(self, classify: D) -> ConcurrencyLayer<D, U> {
         ConcurrencyLayer {
             limiter: self.limiter,
+            config: self.config,
             classify,
             until: PhantomData,
         }
@@ -132,6 +136,7 @@ impl<C, U> ConcurrencyLayer<C, U> {
     pub fn until_body_end(self) -> ConcurrencyLayer<C, UntilBodyEnd> {
         ConcurrencyLayer {
             limiter: self.limiter,
+            config: self.config,
             classify: self.classify,
             until: PhantomData,
         }
@@ -168,6 +173,19 @@ impl<C, U> ConcurrencyLayer<C, U> {
     }
 }
 
+impl<C: Clone, U> ConcurrencyLayer<C, U> {
+    /// Creates a layer with a limit of its own, and with the configuration of this layer.
+    pub(super) fn fresh(&self) -> Self {
+        let fresh = Self {
+            limiter: Arc::new(Limiter::new(&self.config)),
+            config: Arc::clone(&self.config),
+            classify: self.classify.clone(),
+            until: PhantomData,
+        };
+        fresh.breaker(self.limiter.breaker.get().cloned())
+    }
+}
+
 impl<S, C: Clone, U: Clone> Layer<S> for ConcurrencyLayer<C, U> {
     type Service = Concurrency<S, C, U>;
 
@@ -182,8 +200,8 @@ impl<S, C: Clone, U: Clone> Layer<S> for ConcurrencyLayer<C, U> {
 /// The service of [`ConcurrencyLayer`]. It runs, queues or rejects calls.
 #[derive(Clone, Debug)]
 pub struct Concurrency<S, C = ClassifyResult, U = UntilResponse> {
-    pub(super) layer: ConcurrencyLayer<C, U>,
-    pub(super) inner: S,
+    layer: ConcurrencyLayer<C, U>,
+    inner: S,
 }
 
 impl<S, C, U, Req> Service<Req> for Concurrency<S, C, U>
@@ -205,6 +223,6 @@ where
 
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        ResponseFuture::new(self, request)
+        ResponseFuture::new(&self.layer, &mut self.inner, request)
     }
 }

@@ -57,6 +57,7 @@
 
 pub mod adaptive;
 mod future;
+mod keyed;
 mod layer;
 mod limiter;
 #[cfg(all(test, shuttle))]

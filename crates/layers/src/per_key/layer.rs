@@ -1,0 +1,164 @@
+//! [`PerKeyLayer`] and its service, which finds the layer of a request's key in `call`.
+
+use std::{
+    fmt,
+    hash::Hash,
+    task::{self, Poll},
+};
+
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{PerKeyConfig, Stats, keyed::KeyedLayer, map::Map};
+use crate::{
+    config::{ConfigError, Validate},
+    sync::Arc,
+};
+
+/// The function of [`PerKeyLayer::template_for`].
+type Templates<K, L> = Arc<dyn Fn(&K) -> L + Send + Sync>;
+
+/// A layer that has a breaker or a limit of its own for each key. See the [module docs](super).
+///
+/// All services that the layer makes, and all clones of the layer, share the map of keys.
+#[derive(Clone)]
+pub struct PerKeyLayer<K, F, L> {
+    map: Arc<Map<K, L>>,
+    key: F,
+    /// The configuration of the layers, and the layer of all keys without an entry.
+    template: Arc<L>,
+    templates: Option<Templates<K, L>>,
+}
+
+impl<K, F, L> PerKeyLayer<K, F, L> {
+    /// Creates a layer that gives each key a copy of `template`, with the same configuration and a state of
+    /// its own. `key` returns the key of a request.
+    ///
+    /// The template itself is the layer of the requests for which the map has [no
+    /// room](super#a-full-map).
+    ///
+    /// `key` runs for each request, so a key should be cheap to create: a number, an `Arc<str>`, or a value
+    /// whose clones share a buffer, such as `http::HeaderValue`. A `String` is allocated for each request.
+    ///
+    /// # Errors
+    /// Returns the first error of `config`.
+    pub fn new<Req>(config: PerKeyConfig, template: L, key: F) -> Result<Self, ConfigError>
+    where
+        F: Fn(&Req) -> K,
+    {
+        config.validate()?;
+        Ok(Self {
+            map: Arc::new(Map::new(&config)),
+            key,
+            template: Arc::new(template),
+            templates: None,
+        })
+    }
+
+    /// Sets the function that returns the template of a key. Defaults to the template of
+    /// [`new`](Self::new) for all keys.
+    ///
+    /// The function runs when a key has no entry. The new entry has the configuration of the returned
+    /// layer, and a state of its own.
+    #[must_use]
+    pub fn template_for(self, templates: impl Fn(&K) -> L + Send + Sync + 'static) -> Self {
+        Self {
+            templates: Some(Arc::new(templates)),
+            ..self
+        }
+    }
+
+    /// Returns the layer of the requests for which the map has [no room](super#a-full-map).
+    #[must_use]
+    pub fn overflow(&self) -> &L {
+        &self.template
+    }
+
+    /// Returns the number of keys, and counters of evictions.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.map.stats()
+    }
+}
+
+impl<K: Hash + Eq + Clone, F, L: Clone> PerKeyLayer<K, F, L> {
+    /// Returns the layer of `key`, for example to read its state. Returns `None` if the key has no entry.
+    ///
+    /// The key keeps its entry while the returned layer, or a handle of its breaker, exists.
+    #[must_use]
+    pub fn get(&self, key: &K) -> Option<L> {
+        self.map.get(key)
+    }
+
+    /// Returns the keys that have an entry, in no particular order.
+    #[must_use]
+    pub fn keys(&self) -> Vec<K> {
+        self.map.keys()
+    }
+}
+
+impl<S, K, F: Clone, L> Layer<S> for PerKeyLayer<K, F, L> {
+    type Service = PerKey<S, K, F, L>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        PerKey {
+            layer: Self {
+                map: Arc::clone(&self.map),
+                key: self.key.clone(),
+                template: Arc::clone(&self.template),
+                templates: self.templates.clone(),
+            },
+            inner,
+        }
+    }
+}
+
+impl<K, F, L> fmt::Debug for PerKeyLayer<K, F, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PerKeyLayer")
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The service of [`PerKeyLayer`]. Each call passes through the layer of its key.
+#[derive(Clone, Debug)]
+pub struct PerKey<S, K, F, L> {
+    layer: PerKeyLayer<K, F, L>,
+    inner: S,
+}
+
+impl<S, K, F, L, Req> Service<Req> for PerKey<S, K, F, L>
+where
+    S: Service<Req>,
+    K: Hash + Eq + Clone,
+    F: Fn(&Req) -> K,
+    L: KeyedLayer<S, Req>,
+{
+    type Response = <L::Service as Service<Req>>::Response;
+    type Error = <L::Service as Service<Req>>::Error;
+    type Future = <L::Service as Service<Req>>::Future;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Self::Error>> {
+        // Always ready, because the key of the request, and so its layer, is not known yet. The layer waits
+        // for the inner service in its future.
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn call(&mut self, request: Req) -> Self::Future {
+        let PerKeyLayer {
+            map,
+            key,
+            template,
+            templates,
+        } = &self.layer;
+        let make = |key: &K| match templates {
+            None => template.fresh(),
+            Some(templates) => templates(key).fresh(),
+        };
+        let own = map.get_or_make(key(&request), make);
+        let layer = own.as_deref().unwrap_or(template);
+        layer.call(&mut self.inner, request)
+    }
+}
