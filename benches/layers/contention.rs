@@ -10,6 +10,7 @@ use tower_resilience::circuitbreaker::CircuitBreakerLayer;
 use crate::{
     READY, breaker,
     harness::{Options, drive},
+    per_key::{KEYS, keyed},
 };
 
 const CALLS: u32 = 200_000;
@@ -83,6 +84,9 @@ pub(crate) fn run(options: &Options) {
     );
     let limit = ConcurrencyLayer::new(ConcurrencyConfig::new()).unwrap();
     compare("concurrency", &limit.layer(READY), options);
+    let any = |_: &u64| fastrand::u64(..KEYS);
+    compare("breaker per key, 100,000 keys", &keyed(any), options);
+    compare("breaker per key, 1 key", &keyed(|_: &u64| 7), options);
     let peer = CircuitBreakerLayer::builder().build().unwrap();
     compare("tower-resilience breaker", &peer.layer(READY), options);
 }

@@ -7,6 +7,7 @@
 mod contention;
 #[path = "../harness.rs"]
 mod harness;
+mod per_key;
 
 use std::{
     convert::Infallible,
@@ -278,9 +279,11 @@ fn main() {
     stacks(&mut cases);
     http_stacks(&mut cases);
     single(&mut cases);
+    per_key::cases(&mut cases);
     let options = Options::new();
     compare(cases, &options);
     if options.only.is_none() {
         contention::run(&options);
+        per_key::memory(&options);
     }
 }
