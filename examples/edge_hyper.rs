@@ -28,6 +28,7 @@ use tower_fanout_http::{
     problem::ProblemLayer,
     trace::TraceLayer,
 };
+use tower_fanout_layers::LayerError;
 use tracing_subscriber::filter::LevelFilter;
 
 /// A key for this example only. `jwt::jwks` fetches the keys of a real identity provider.
@@ -57,13 +58,20 @@ fn app() -> Result<
 }
 
 /// Takes an order. `ProblemLayer` turns an error of the body into 413, 408 or 400, and others into 500.
-async fn order(request: Request<LimitedBody<Incoming>>) -> Result<Response<Full<Bytes>>, BoxError> {
+async fn order(
+    request: Request<LimitedBody<Incoming>>,
+) -> Result<Response<Full<Bytes>>, LayerError> {
     let (head, body) = request.into_parts();
     let claims: &Claims = head
         .extensions
         .get()
         .ok_or("the request has no claims, add a JwtLayer")?;
-    let mut answer = body.collect().await?.to_bytes().to_vec();
+    let mut answer = body
+        .collect()
+        .await
+        .map_err(LayerError::new)?
+        .to_bytes()
+        .to_vec();
     answer.extend_from_slice(format!(" for {}\n", claims.subject()).as_bytes());
     Ok(Response::new(Full::new(answer.into())))
 }

@@ -5,13 +5,13 @@
 //! cargo run -p tower-fanout-examples --example page
 //! ```
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use tokio::time::Instant;
-use tower::{BoxError, Service, ServiceExt, service_fn};
+use tower::{Service, ServiceExt, service_fn};
 use tower_fanout::{
     Downstream, FanOut, FanOutError, FanOutResponse, Plan, Policy, Strategy,
-    layers::{ClassifyResult, ConfigError, Deadline, WithCall},
+    layers::{ClassifyResult, ConfigError, Deadline, LayerError, WithCall},
     stack::stack,
 };
 
@@ -33,7 +33,7 @@ struct Page {
 
 /// A service for requests of type `Req` with responses of type `Res`.
 trait Source<Req, Res>:
-    Service<WithCall<Req>, Response = Res, Error = BoxError, Future: Send>
+    Service<WithCall<Req>, Response = Res, Error = LayerError, Future: Send>
     + Clone
     + Send
     + Sync
@@ -42,7 +42,7 @@ trait Source<Req, Res>:
 }
 
 impl<Req, Res, S> Source<Req, Res> for S where
-    S: Service<WithCall<Req>, Response = Res, Error = BoxError, Future: Send>
+    S: Service<WithCall<Req>, Response = Res, Error = LayerError, Future: Send>
         + Clone
         + Send
         + Sync
@@ -76,7 +76,7 @@ fn app(
     users: impl Source<u32, User>,
     orders: impl Source<u32, Vec<&'static str>>,
     tips: impl Source<(), Vec<&'static str>>,
-) -> Result<impl Service<u32, Response = Page, Error = FanOutError> + Clone, BoxError> {
+) -> Result<impl Service<u32, Response = Page, Error = FanOutError> + Clone, Box<dyn Error>> {
     let mut plan = Plan::builder();
     let user = plan
         .node(
@@ -130,7 +130,7 @@ fn missing(plan: &Plan, answer: &FanOutResponse) -> Vec<Box<str>> {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), BoxError> {
+async fn main() -> Result<(), Box<dyn Error>> {
     let users = service_fn(|_: WithCall<u32>| async {
         let (name, account) = ("Ada", 42);
         Ok(User { name, account })
@@ -150,9 +150,9 @@ mod tests {
 
     /// Scripted services for the three nodes.
     struct Services {
-        users: ScriptedService<WithCall<u32>, User, BoxError>,
-        orders: ScriptedService<WithCall<u32>, Vec<&'static str>, BoxError>,
-        tips: ScriptedService<WithCall<()>, Vec<&'static str>, BoxError>,
+        users: ScriptedService<WithCall<u32>, User, LayerError>,
+        orders: ScriptedService<WithCall<u32>, Vec<&'static str>, LayerError>,
+        tips: ScriptedService<WithCall<()>, Vec<&'static str>, LayerError>,
     }
 
     fn ada() -> User {

@@ -7,15 +7,15 @@
 
 use std::time::Duration;
 
-use tower::{BoxError, Service, ServiceBuilder};
+use tower::{Service, ServiceBuilder};
 use tower_fanout_layers::{
-    BreakerConfig, BreakerLayer, ClassifyResult, ConfigError, RetryConfig, RetryLayer,
+    BreakerConfig, BreakerLayer, ClassifyResult, ConfigError, LayerError, RetryConfig, RetryLayer,
     TimeoutLayer, WithCall, retry::Jitter,
 };
 
 /// A service that returns the price of an item.
 trait Prices:
-    Service<WithCall<u32>, Response = u32, Error = BoxError, Future: Send>
+    Service<WithCall<u32>, Response = u32, Error = LayerError, Future: Send>
     + Clone
     + Send
     + Sync
@@ -24,7 +24,7 @@ trait Prices:
 }
 
 impl<S> Prices for S where
-    S: Service<WithCall<u32>, Response = u32, Error = BoxError, Future: Send>
+    S: Service<WithCall<u32>, Response = u32, Error = LayerError, Future: Send>
         + Clone
         + Send
         + Sync
@@ -45,7 +45,7 @@ fn careful(prices: impl Prices) -> Result<impl Prices, ConfigError> {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), BoxError> {
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
     use tower::{ServiceExt, service_fn};
 
     let prices = service_fn(|request: WithCall<u32>| async move { Ok(request.get() * 3) });
@@ -65,7 +65,7 @@ mod tests {
 
     use super::*;
 
-    fn prices() -> ScriptedService<WithCall<u32>, u32, BoxError> {
+    fn prices() -> ScriptedService<WithCall<u32>, u32, LayerError> {
         ScriptedService::new()
     }
 
@@ -107,7 +107,7 @@ mod tests {
     impl Traffic for Numbered {
         type Request = WithCall<u32>;
         type Response = u32;
-        type Error = BoxError;
+        type Error = LayerError;
 
         fn request(&self, number: u64) -> WithCall<u32> {
             WithCall::new(number as u32).idempotent()
@@ -121,7 +121,7 @@ mod tests {
         fn response_number(&self, response: &u32) -> u64 {
             u64::from(*response)
         }
-        fn error(&self) -> BoxError {
+        fn error(&self) -> LayerError {
             "down".into()
         }
     }

@@ -86,7 +86,7 @@
 //!
 //! | feature | adds |
 //! |---|---|
-//! | `axum` | an extractor of JWT claims for axum handlers; enables `jwt` |
+//! | `axum` | [`Problem`](problem::Problem) as a response of axum handlers and, with `jwt`, an extractor of claims |
 //! | `client` | the client for downstream services, on hyper |
 //! | `cors` | `cors`, on tower-http |
 //! | `decompression` | decoding of request bodies with gzip and Brotli |

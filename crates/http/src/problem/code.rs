@@ -85,7 +85,7 @@ codes! {
     /// [`Rejection::RateLimited`](tower_fanout_layers::Rejection::RateLimited).
     RateLimited = 429 "rate_limited" "Too many requests",
     /// Status 500: an internal error occurred. Sent by [`ProblemLayer`](super::ProblemLayer) for a panic, for
-    /// an error without a rejection, and for a rejection without a code of its own.
+    /// an error that is neither a rejection nor a known failure, and for a rejection without a code of its own.
     Internal = 500 "internal" "Internal error",
     /// Status 500: a handler reads claims, but no layer has added any. Sent by the axum extractor of `Claims`.
     AuthNotConfigured = 500 "auth_not_configured" "The server does not check tokens here",
@@ -94,7 +94,8 @@ codes! {
     /// Status 501: the transfer coding of the body is not supported. Sent by
     /// [`GuardLayer`](crate::guard::GuardLayer).
     TransferCodingUnsupported = 501 "te_unsupported" "The transfer coding is not supported",
-    /// Status 502: too many services failed for a response. Sent by handlers.
+    /// Status 502: too many services failed for a response. Sent by handlers, and for every
+    /// [`Failure`](tower_fanout_layers::Failure) but `AttemptTimeout`, `Panic` and `Other`.
     UpstreamFailed = 502 "upstream_failed" "Services have failed",
     /// Status 502: the combined responses are too large. Sent by handlers.
     AggregateTooLarge = 502 "aggregate_too_large" "The merged response is too large",

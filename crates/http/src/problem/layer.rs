@@ -17,9 +17,8 @@ use tower_fanout_layers::AsRejection;
 use super::{Code, Problem};
 use crate::correlation::CorrelationId;
 
-/// Converts errors into problems by their [`Rejection`](tower_fanout_layers::Rejection), and panics
-/// into a 500 without internal details. An error without a rejection becomes a 500 as well, for example
-/// a downstream call that failed to connect. Map such an error to a [`Problem`] in your service.
+/// Converts errors into problems, by the [`From`](Problem#impl-From<E>-for-Problem) of [`Problem`], and panics
+/// into a 500 without internal details.
 ///
 /// The layer logs neither errors nor panics: the process's panic hook reports a panic with its message and
 /// place. The layer does not convert errors and panics of a response body.
@@ -100,17 +99,10 @@ where
         let problem = match catch_unwind(AssertUnwindSafe(|| this.inner.poll(cx))) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(Ok(response))) => return Poll::Ready(Ok(response)),
-            Ok(Poll::Ready(Err(error))) => problem(&error),
+            Ok(Poll::Ready(Err(error))) => error.into(),
             Err(_) => Problem::new(Code::Internal),
         };
         Poll::Ready(Ok(problem.into_response(this.id.as_ref())))
-    }
-}
-
-fn problem(error: &impl AsRejection) -> Problem {
-    match error.as_rejection() {
-        Some(rejection) => (*rejection).into(),
-        None => Problem::new(Code::Internal),
     }
 }
 

@@ -34,6 +34,7 @@
 //! [RFC 9457]: https://www.rfc-editor.org/rfc/rfc9457
 
 mod code;
+mod convert;
 mod layer;
 
 use std::{borrow::Cow, fmt, time::Duration};
@@ -44,7 +45,6 @@ use http::{
     header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS},
 };
 use serde_json::value::RawValue;
-use tower_fanout_layers::Rejection;
 
 pub use self::{
     code::Code,
@@ -288,42 +288,10 @@ impl Problem {
     }
 }
 
-/// Converts a rejection: of a layer in front of your service, or of a downstream call
-/// (`ClientError`).
-///
-/// | rejection | code |
-/// |---|---|
-/// | `AttemptTimeout`, `Deadline`, `DeadlineBeforeSend` | [`Code::UpstreamTimeout`], 504 |
-/// | `CircuitOpen`, `NoEndpoint` | [`Code::UpstreamUnavailable`], 503 |
-/// | `AtCapacity`, `Evicted`, `QueueTimeout`, `ClientThrottled`, `DescriptorLimit` | [`Code::Overloaded`], 503 |
-/// | `RateLimited` | [`Code::RateLimited`], 429 |
-/// | all others | [`Code::Internal`], 500 |
-///
-/// `Overloaded` and `RateLimited` describe this server. If a downstream call was rejected, your service can
-/// respond with [`Code::UpstreamUnavailable`] instead.
-///
-/// The response has `Retry-After` if [`Rejection::retry_after`] returns a time.
-impl From<Rejection> for Problem {
-    fn from(rejection: Rejection) -> Self {
-        let code = match rejection {
-            Rejection::AttemptTimeout | Rejection::Deadline | Rejection::DeadlineBeforeSend => {
-                Code::UpstreamTimeout
-            }
-            Rejection::CircuitOpen { .. } | Rejection::NoEndpoint => Code::UpstreamUnavailable,
-            Rejection::AtCapacity
-            | Rejection::Evicted
-            | Rejection::QueueTimeout
-            | Rejection::ClientThrottled
-            | Rejection::DescriptorLimit => Code::Overloaded,
-            Rejection::RateLimited { .. } => Code::RateLimited,
-            _ => Code::Internal,
-        };
-        Self::new(code).retry_after(rejection.retry_after())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use tower_fanout_layers::Rejection;
+
     use super::*;
 
     #[test]
