@@ -246,7 +246,7 @@ where
     S: Service<Req, Response = Res, Error = E, Future: Send> + Clone + Send + Sync + 'static,
     Req: CallContext + Clone + Send + Sync + 'static,
     Res: Send + 'static,
-    E: From<Rejection> + AsRejection + Send + 'static,
+    E: AsRejection + From<Rejection> + Send + 'static,
 {
     ServiceBuilder::new()
         // Outermost: handles every failure of the layers below, including an open circuit and a

@@ -97,7 +97,7 @@
 //! # Rejections and errors
 //!
 //! A layer that ends a call itself, because a circuit is open or a deadline has passed, creates a
-//! [`Rejection`]. Each layer requires `From<Rejection> + AsRejection` of the service's error.
+//! [`Rejection`]. Each layer requires `AsRejection + From<Rejection>` of the service's error.
 //! Layers stack in any order, and no layer nests or boxes the error of another. These error types implement
 //! both traits:
 //!
@@ -140,18 +140,20 @@
 //!
 //! # When it does not compile
 //!
-//! If a stack lacks a trait, `stack.oneshot(request)` only reports that `oneshot` does not exist. Write
-//! `ServiceExt::<MyRequest>::oneshot(stack, request)` to see the missing bound. The usual causes:
+//! If a stack lacks a trait, `stack.oneshot(request)` only reports that the bounds of `oneshot` are not satisfied.
+//! Write `ServiceExt::oneshot(stack, request)` to see the missing bound and the cure. The usual causes:
 //!
 //! - **The error is not `From<Rejection>` or not [`AsRejection`].** Put [`LayerErrorLayer`] or
 //!   [`CallErrorLayer`] innermost, or implement both traits for your error.
 //! - **The request is not a [`CallContext`].** Write `impl CallContext for MyRequest {}` or send a
 //!   [`WithCall`]. For an `http::Request`, turn on the feature `http`, which `ClassifyHttp` needs too.
-//! - **The service is not `Clone`.** Put tower's `Buffer` around it.
-//! - **The request is not `Clone`.** Retry, hedging and a fallback to another service send a clone of the
+//! - **The service is not `Clone`** ("the trait bound `…: Clone` is not satisfied in `{closure…}`"). Put tower's
+//!   `Buffer` around it.
+//! - **The request is not `Clone`** ("the trait bound `…: Clone` is not satisfied"). Retry, hedging and a fallback to another service send a clone of the
 //!   request. An `http::Request` is `Clone` if its body is. `UploadLayer` (feature `http`) makes any body
 //!   `Clone`.
-//! - **A closure classifies, and its types are unknown.** Write them out:
+//! - **A closure classifies, and its types are unknown** ("implementation of `FnOnce` is not general enough" for
+//!   a closure that returns a `Class`). Write them out:
 //!   `|result: Result<&MyResponse, &MyError>, elapsed: Duration| …`.
 //! - **The error is a [`BoxError`], in an async block that must be `Send`.** So are the blocks in
 //!   `tokio::spawn(async move { … })` and in a handler closure of axum. The compiler reports:

@@ -171,9 +171,8 @@ impl Error for Rejection {}
 /// ```
 #[diagnostic::on_unimplemented(
     message = "layers cannot find a `Rejection` in the error `{Self}`",
-    label = "this error does not implement `AsRejection`",
-    note = "put `CallErrorLayer` around a service whose error is not yours, or box the error with `.map_err(LayerError::new)`",
-    note = "implement `AsRejection` and `From<Rejection>` for an error of your own"
+    label = "put `LayerErrorLayer` or `CallErrorLayer` innermost, below all other layers",
+    note = "an error of your own can implement `AsRejection` and `From<Rejection>` instead"
 )]
 pub trait AsRejection {
     /// Returns the rejection, or `None` if the error has another cause.

@@ -60,7 +60,7 @@ fn is_empty(snapshot: &Snapshot, recent: Duration) -> bool {
 impl<S, C, U, Req> KeyedLayer<S, Req> for BreakerLayer<C, U>
 where
     S: Service<Req> + Clone,
-    S::Error: From<Rejection> + AsRejection,
+    S::Error: AsRejection + From<Rejection>,
     C: Classify<S::Response, S::Error> + Clone,
     U: PermitScope<S::Response> + Clone,
     Req: CallContext,

@@ -185,7 +185,7 @@ pub struct Breaker<S, C, U = UntilResponse> {
 impl<S, C, U, Req> Service<Req> for Breaker<S, C, U>
 where
     S: Service<Req> + Clone,
-    S::Error: From<Rejection> + AsRejection,
+    S::Error: AsRejection + From<Rejection>,
     C: Classify<S::Response, S::Error> + Clone,
     U: PermitScope<S::Response>,
     Req: CallContext,

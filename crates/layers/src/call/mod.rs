@@ -196,9 +196,9 @@ static NONE: Call = Call::NONE;
 /// | all others | no effect |
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not implement `CallContext`, which layers need to read the metadata of a call",
-    label = "this request type does not implement `CallContext`",
-    note = "write `impl CallContext for {Self} {{}}` if it carries no metadata, or send `WithCall<{Self}>`",
-    note = "for `http::Request`, turn on the feature `http` of tower-fanout-layers"
+    label = "send a `WithCall<{Self}>`, or write `impl CallContext for {Self} {{}}`",
+    note = "for `http::Request`, turn on the feature `http` of tower-fanout-layers",
+    note = "an `impl CallContext` without methods is enough for a type that carries no metadata"
 )]
 pub trait CallContext {
     /// Returns the metadata of this call. Defaults to [`Call::NONE`]: no deadline, the lowest priority,

@@ -36,7 +36,7 @@ impl<C: Clone, U> Keyed for ConcurrencyLayer<C, U> {
 impl<S, C, U, Req> KeyedLayer<S, Req> for ConcurrencyLayer<C, U>
 where
     S: Service<Req> + Clone,
-    S::Error: From<Rejection> + AsRejection,
+    S::Error: AsRejection + From<Rejection>,
     C: Classify<S::Response, S::Error> + Clone,
     U: PermitScope<S::Response> + Clone,
     Req: CallContext,

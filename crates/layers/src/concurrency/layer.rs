@@ -207,7 +207,7 @@ pub struct Concurrency<S, C = ClassifyResult, U = UntilResponse> {
 impl<S, C, U, Req> Service<Req> for Concurrency<S, C, U>
 where
     S: Service<Req> + Clone,
-    S::Error: From<Rejection> + AsRejection,
+    S::Error: AsRejection + From<Rejection>,
     C: Classify<S::Response, S::Error> + Clone,
     U: PermitScope<S::Response>,
     Req: CallContext,

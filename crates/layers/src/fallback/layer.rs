@@ -272,7 +272,7 @@ impl<S, C, Req, Res, E> Service<Req> for Fallback<S, C, Req, Res, E>
 where
     S: Service<Req, Response = Res, Error = E>,
     Res: Send + 'static,
-    E: From<Rejection> + AsRejection + Send + 'static,
+    E: AsRejection + From<Rejection> + Send + 'static,
     C: Classify<Res, E> + Clone,
     Req: CallContext,
 {

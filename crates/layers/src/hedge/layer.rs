@@ -173,7 +173,7 @@ pub struct Hedge<S, C> {
 impl<S, C, Req> Service<Req> for Hedge<S, C>
 where
     S: Service<Req> + Clone,
-    S::Error: From<Rejection> + AsRejection,
+    S::Error: AsRejection + From<Rejection>,
     C: Classify<S::Response, S::Error> + Clone,
     Req: CallContext + Clone,
 {

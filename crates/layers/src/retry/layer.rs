@@ -158,7 +158,7 @@ pub struct Retry<S, C> {
 impl<S, C, Req> Service<Req> for Retry<S, C>
 where
     S: Service<Req> + Clone,
-    S::Error: From<Rejection> + AsRejection,
+    S::Error: AsRejection + From<Rejection>,
     C: Classify<S::Response, S::Error> + Clone,
     Req: CallContext + Clone,
 {

@@ -177,7 +177,7 @@ pub struct Throttle<S, C> {
 impl<S, C, Req> Service<Req> for Throttle<S, C>
 where
     S: Service<Req> + Clone,
-    S::Error: From<Rejection> + AsRejection,
+    S::Error: AsRejection + From<Rejection>,
     C: Classify<S::Response, S::Error> + Clone,
     Req: CallContext,
 {

@@ -154,7 +154,7 @@ pub struct Timeout<S> {
 impl<S, Req> Service<Req> for Timeout<S>
 where
     S: Service<Req> + Clone,
-    S::Error: From<Rejection> + AsRejection,
+    S::Error: AsRejection + From<Rejection>,
     Req: CallContext,
 {
     type Response = S::Response;

@@ -133,7 +133,7 @@ pub struct WithDeadline<S> {
 impl<S, Req> Service<Req> for WithDeadline<S>
 where
     S: Service<Req> + Clone,
-    S::Error: From<Rejection> + AsRejection,
+    S::Error: AsRejection + From<Rejection>,
     Req: CallContext,
 {
     type Response = S::Response;

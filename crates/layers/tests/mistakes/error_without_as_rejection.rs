@@ -1,0 +1,15 @@
+//! Cure: put `LayerErrorLayer` or `CallErrorLayer` innermost
+
+use std::io;
+
+use tower::{ServiceBuilder, ServiceExt, service_fn};
+use tower_fanout_layers::{ClassifyResult, RetryConfig, RetryLayer, WithCall};
+
+fn main() {
+    let users = ServiceBuilder::new()
+        .layer(RetryLayer::new(RetryConfig::new(), ClassifyResult).unwrap())
+        .service(service_fn(|id: WithCall<u32>| async move {
+            Ok::<_, io::Error>(id.into_inner())
+        }));
+    let _call = ServiceExt::oneshot(users, WithCall::new(7));
+}
