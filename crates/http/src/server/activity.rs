@@ -216,6 +216,16 @@ enum Phase {
     WindowClosed(usize),
 }
 
+impl Phase {
+    /// Returns the number of a wait for a request.
+    const fn without_request(self) -> Option<usize> {
+        match self {
+            Self::Head(steps) | Self::Idle(steps) => Some(steps),
+            Self::Busy | Self::Blocked(_) | Self::WindowClosed(_) => None,
+        }
+    }
+}
+
 /// The timeouts of one connection. Measures how long the connection has waited for the same thing.
 #[derive(Debug)]
 pub(super) struct ConnectionTimeouts<'a> {
@@ -225,8 +235,8 @@ pub(super) struct ConnectionTimeouts<'a> {
     since: Instant,
     /// Time since when the connection has held many unsent bytes, without interruption.
     holding_since: Option<Instant>,
-    /// `true` while the connection is parked.
-    pub(super) parked: bool,
+    /// Number of the wait in which the connection was parked last.
+    parked_in: Option<usize>,
     /// `true` once the graceful shutdown of the connection has begun.
     pub(super) closing: bool,
 }
@@ -240,7 +250,7 @@ impl<'a> ConnectionTimeouts<'a> {
             phase: activity.phase(),
             since,
             holding_since: None,
-            parked: false,
+            parked_in: None,
             closing: false,
         }
     }
@@ -329,10 +339,17 @@ impl<'a> ConnectionTimeouts<'a> {
         (limit, Some(Next::Close(reason)))
     }
 
-    /// Returns `true` if no request is in flight and nothing is left to send.
+    /// Records that the connection is parked.
+    pub(super) fn record_parked(&mut self) {
+        self.parked_in = self.phase.without_request();
+    }
+
+    /// Returns `true` if no request is in flight, nothing is left to send, and the connection was not
+    /// parked since the last request. So hyper keeps a long head until it is complete.
     fn may_park(&self) -> bool {
-        let waits = matches!(self.phase, Phase::Head(_) | Phase::Idle(_));
-        waits && !self.parked && !self.closing && !self.activity.is_multiplexed()
+        let wait = self.phase.without_request();
+        let is_new = wait.is_some() && wait != self.parked_in;
+        is_new && !self.closing && !self.activity.is_multiplexed()
     }
 }
 
@@ -378,7 +395,7 @@ mod tests {
             loop {
                 match timeouts.poll(timer.as_mut(), cx) {
                     Poll::Ready(Next::Close(reason)) => return Poll::Ready(reason),
-                    Poll::Ready(Next::Park) => timeouts.parked = true,
+                    Poll::Ready(Next::Park) => timeouts.record_parked(),
                     Poll::Pending => return Poll::Pending,
                 }
             }

@@ -222,7 +222,7 @@ impl Waits<'_> {
             self.activity.record_read();
         }
         let (timeouts, timer) = (&mut self.timeouts, &mut self.timer);
-        timeouts.parked = true;
+        timeouts.record_parked();
         let exceeded = poll_fn(|cx| match timeouts.poll(timer.as_mut(), cx) {
             Poll::Ready(Next::Close(reason)) => Poll::Ready(reason),
             _ => Poll::Pending,
@@ -233,7 +233,6 @@ impl Waits<'_> {
             received = next_head(&mut wire, received, self.activity) => match received {
                 Ok(received) if received.is_empty() => CloseReason::Done,
                 Ok(received) => {
-                    self.timeouts.parked = false;
                     return Ok(Stream::new(wire, received, Arc::clone(self.activity)));
                 }
                 Err(error) => return Err(failed(&error)),

@@ -143,6 +143,34 @@ async fn fault_d4_h12_a_parked_connection_ends_as_any_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn fault_d1_h12_a_long_head_that_stalls_is_closed_and_parked_once() {
+    // hyper has a head of more than 4 KiB, and empty lines, although they are incomplete.
+    let head = format!("GET / HTTP/1.1\r\nhost: x\r\na: {}", "x".repeat(5_000));
+    for (first, bytes) in [("", &*head), (GET, &*head), (GET, &*"\r\n".repeat(2_100))] {
+        let (addr, connections) =
+            echo(|config| config.header_timeout = Duration::from_secs(30)).await;
+        let mut stream = connect(addr).await;
+        if first == GET {
+            send(&mut stream, GET).await;
+            receive(&mut stream, "<>").await;
+            park().await;
+        }
+        let start = Instant::now();
+        send(&mut stream, bytes).await;
+        assert_eq!(rest(stream).await, "");
+        let waited = start.elapsed().as_secs();
+        assert!((29..=31).contains(&waited), "closed after {waited} s");
+        wait_closed(&connections, CloseReason::Slow, 1).await;
+    }
+    let (addr, _) = echo(|_| {}).await;
+    let mut stream = connect(addr).await;
+    send(&mut stream, &head).await;
+    park().await;
+    send(&mut stream, "\r\n\r\n").await;
+    receive(&mut stream, "<>").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn fault_k1_h12_closes_parked_connections_at_the_stop() {
     let server = start(patient).await;
     let mut stream = connect(server.addr).await;
