@@ -6,8 +6,8 @@ mod common;
 use common::*;
 use tower::{ServiceExt, service_fn};
 use tower_fanout::{
-    BranchError, Cut, ErrorKind, FanOut, FanOutError, FanOutResponse, Plan, Report, ReturnWhen,
-    SkipReason, Status, Strategy, Verdict,
+    Branch, BranchError, Cut, ErrorKind, FanOut, FanOutError, FanOutResponse, Plan, Report,
+    ReturnWhen, SkipReason, Status, Strategy, Verdict,
     layers::{CallContext, Deadline, Rejection, WithCall},
 };
 
@@ -127,6 +127,16 @@ fn fallbacks(answer: &FanOutResponse) -> Vec<&'static str> {
     (1..4).map(|node| *answer.at(node).unwrap()).collect()
 }
 
+fn assert_were_not_started(branches: &[Branch]) {
+    for branch in branches {
+        assert!(
+            branch.error.is_none() && branch.skipped.is_some(),
+            "{branch:?}"
+        );
+        assert!(!branch.was_called());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn fault_g24_the_end_of_the_grace_period_answers_with_the_fallback() {
     let fan_out = with_fallbacks(slow(20))
@@ -140,10 +150,9 @@ async fn fault_g24_the_end_of_the_grace_period_answers_with_the_fallback() {
     let report = answer.report();
     assert_eq!((report.elapsed, report.timed_out), (ms(70), false));
     assert!(report.is_complete());
-    for branch in &report.branches[1..] {
-        let error = branch.error.as_ref().unwrap();
-        assert_eq!(error.message(), "no answer within the grace period");
-    }
+    let error = report.branches[1].error.as_ref().unwrap();
+    assert_eq!(error.message(), "no answer within the grace period");
+    assert_were_not_started(&report.branches[2..]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -159,6 +168,7 @@ async fn fault_g24_the_deadline_answers_with_the_fallback() {
         assert!(report.timed_out);
         let error = report.branches[1].error.as_ref().unwrap();
         assert_eq!(error.kind(), ErrorKind::Deadline);
+        assert_were_not_started(&report.branches[3..]);
     }
 }
 

@@ -128,10 +128,11 @@ impl Backend {
 
     /// Returns `true` if `error` is a failure of the downstream, and not of the caller or of this process.
     fn has_failed(&self, branch: &Branch, error: &BranchError) -> bool {
+        // A call that was never sent says nothing about the downstream.
+        let called = branch.was_called();
         match error.kind() {
             ErrorKind::Template | ErrorKind::Panic | ErrorKind::Internal => false,
-            // A call that was never sent says nothing about the downstream.
-            ErrorKind::Deadline => branch.was_called(),
+            ErrorKind::Deadline | ErrorKind::Timeout => called,
             ErrorKind::Status => branch
                 .http_status
                 .is_none_or(|status| self.is_failure(status)),

@@ -376,6 +376,49 @@ async fn fault_f44_a_missing_page_is_no_failure_of_the_service() {
 }
 
 #[tokio::test]
+async fn fault_f44_a_call_that_was_not_sent_is_no_failure_of_the_service() {
+    let (up, _) = stub(|_| (ms(0), http::StatusCode::OK, json!(1))).await;
+    let (slow, _) = stub(|_| (ms(60_000), http::StatusCode::OK, json!(1))).await;
+    let (idle, calls) = stub(|_| (ms(0), http::StatusCode::OK, json!(1))).await;
+    let text = format!(
+        "version: 1
+auth: {{ jwt: {{ main: {{ keys: [{{ secret: \"{SECRET}\" }}], issuers: [tests], audiences: [fanout], algorithms: [HS256] }} }} }}
+policies: {{ one: {{ concurrency: {{ max: 1, queue: 5, max_wait: 10s }} }} }}
+downstreams:
+  up: {{ endpoints: [{{ url: \"http://{up}\" }}] }}
+  slow: {{ endpoints: [{{ url: \"http://{slow}\" }}], policy: one }}
+  idle: {{ endpoints: [{{ url: \"http://{idle}\" }}] }}
+orchestrate:
+  auth: {{ jwt: main }}
+  aggregate: {{ return_when: required, grace: 50ms }}
+  plan:
+    must: {{ downstream: up, request: {{ path: / }}, required: true }}
+    late: {{ downstream: slow, request: {{ path: / }} }}
+    queued: {{ downstream: slow, request: {{ path: / }}, fallback: [{{ static: 0 }}] }}
+    after: {{ downstream: idle, depends_on: [late], request: {{ path: / }}, fallback: [{{ static: 0 }}] }}
+"
+    );
+    let mut gateway = Gateway::from_text(&text).await;
+    let answer = gateway.ask(json!({})).await;
+    assert_eq!(answer.service("late", "/status"), "cancelled");
+    assert_eq!(answer.service("late", "/attempts"), 1);
+    assert_eq!(answer.service("queued", "/status"), "fallback");
+    assert_eq!(answer.service("queued", "/attempts"), 0);
+    assert_eq!(answer.service("after", "/skipReason"), "no_time");
+    assert_eq!(calls.calls(), 0);
+    let health = gateway.post("/health", json!({})).await;
+    assert_eq!(health.at("/status"), "UP");
+    for service in ["late", "queued", "after"] {
+        assert_eq!(
+            health.at(&format!("/services/{service}/lastFailure")),
+            Value::Null
+        );
+    }
+    let log = gateway.server.take().unwrap().stop().await;
+    assert_eq!(warnings(&log).len(), 0, "{log}");
+}
+
+#[tokio::test]
 async fn fault_f20_f22_a_coded_error_body_keeps_the_status_of_the_service() {
     let coded = |status| {
         let headers = [("content-encoding", "gzip"), ("retry-after", "0")];

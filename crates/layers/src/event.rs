@@ -9,7 +9,7 @@
 //! | [`Attempt`](Event::Attempt), [`AttemptEnded`](Event::AttemptEnded) | [`RetryLayer`], [`HedgeLayer`] |
 //! | [`Hedge`](Event::Hedge) | [`HedgeLayer`] |
 //! | [`Backoff`](Event::Backoff), [`RetryStopped`](Event::RetryStopped) | [`RetryLayer`] |
-//! | [`PermitAcquired`](Event::PermitAcquired) | [`ConcurrencyLayer`] |
+//! | [`Queued`](Event::Queued), [`PermitAcquired`](Event::PermitAcquired) | [`ConcurrencyLayer`] |
 //! | [`Rejected`](Event::Rejected) | [`DeadlineLayer`], [`TimeoutLayer`], [`ConcurrencyLayer`], [`BreakerLayer`], [`ThrottleLayer`] |
 //! | [`BreakerChanged`](Event::BreakerChanged), [`BreakerWouldOpen`](Event::BreakerWouldOpen), [`LateResult`](Event::LateResult) | [`BreakerLayer`] |
 //! | `Chaos` | `ChaosLayer` (feature `chaos`) |
@@ -90,6 +90,9 @@ pub enum Event {
         /// The reason why no further attempt follows.
         by: RetryStopReason,
     },
+    /// A call waits in the queue of a concurrency limit. [`PermitAcquired`](Self::PermitAcquired) or
+    /// [`Rejected`](Self::Rejected) follows, unless the call is dropped.
+    Queued,
     /// A call got its permit at a concurrency limit.
     PermitAcquired {
         /// Time that the call waited in the queue.

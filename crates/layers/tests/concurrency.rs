@@ -58,8 +58,8 @@ async fn cl_02_a_call_waits_at_most_max_wait() {
         );
         assert_eq!(result, expected);
         let waited = match recorder.recorded()[..] {
-            [Event::PermitAcquired { waited }] => waited,
-            [Event::Rejected(Rejection::QueueTimeout)] => ms(100),
+            [Event::Queued, Event::PermitAcquired { waited }] => waited,
+            [Event::Queued, Event::Rejected(Rejection::QueueTimeout)] => ms(100),
             ref other => panic!("{other:?}"),
         };
         assert_eq!(waited, ms(busy.min(100)));

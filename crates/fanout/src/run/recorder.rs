@@ -49,6 +49,8 @@ pub(super) struct Recorder {
 struct Recorded {
     attempts: u32,
     hedges: u32,
+    /// Number of those attempts that wait in the queue of a limit. A branch may be cut meanwhile.
+    waiting: u32,
     /// `true` if a layer counts attempts.
     counted: bool,
     http_status: Option<u16>,
@@ -84,7 +86,7 @@ impl Recorder {
             return;
         }
         let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
-        branch.attempts = recorded.attempts;
+        branch.attempts = recorded.attempts.saturating_sub(recorded.waiting);
         branch.hedges = recorded.hedges;
         branch.counted = recorded.counted;
         branch.http_status = recorded.http_status;
@@ -134,7 +136,12 @@ impl Recorded {
                 ..
             } => self.attempts = self.attempts.saturating_sub(1),
             Event::ResponseStatus { status } => self.http_status = Some(status),
-            Event::PermitAcquired { waited } => self.queued += waited,
+            Event::Queued => self.waiting += 1,
+            Event::PermitAcquired { waited } => {
+                self.waiting = self.waiting.saturating_sub(1);
+                self.queued += waited;
+            }
+            Event::Rejected(_) => self.waiting = self.waiting.saturating_sub(1),
             // A stop reason counts only for the branch's own service, and only after an attempt was
             // sent: a fallback's retry layer reports through the same sink.
             Event::RetryStopped { by } if self.attempts > 0 && !self.fallback_called => {

@@ -98,6 +98,9 @@ impl Completion {
         branch.fallback = Some(FallbackKind::Static);
         // A cancelled branch has no error, so its answer would not say why it is a fallback.
         match self {
+            Self::Cancelled(_) if branch.started.is_none() => {
+                branch.skipped = Some(SkipReason::NoTime);
+            }
             Self::Cancelled(AbortReason::Deadline) => {
                 branch.error = Some(Rejection::Deadline.into());
             }

@@ -281,7 +281,11 @@ impl<'c> Model<'c> {
         self.ready.clear();
         for (&node, &required) in &self.runs {
             let status = status(self.running.contains_key(&node), required);
+            let is_cut = self.case.nodes[node].fallback && replaced != "cancelled";
             let status = match status {
+                "cancelled" if is_cut && !self.started.contains_key(&node) => {
+                    "fallback no_time".into()
+                }
                 "cancelled" if self.case.nodes[node].fallback => replaced.into(),
                 _ => self.cut(node, status),
             };

@@ -135,6 +135,7 @@ where
             Err(rejection) => Self::Rejected { rejection },
             Ok(Admission::Granted(permit)) => Self::run(inner, request, permit, events),
             Ok(Admission::Queued(waiter)) => {
+                events.emit(Event::Queued);
                 let wait_end = later(now, max_wait.min(limiter.max_wait));
                 Self::Queued {
                     service: inner.clone(),
