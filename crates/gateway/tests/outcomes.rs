@@ -594,8 +594,10 @@ async fn fault_g27_an_empty_json_answer_is_bad_json() {
         ("200json", "HEAD", None),
     ];
     for (path, method, _) in nodes {
+        // No content has no target.
+        let target = if path == "202" { ", target: data" } else { "" };
         routes += &format!(
-            "  - {{ name: {path}{method}, match: {{ path: /{path}/{method} }}, plan: {{ a: {{ downstream: up, request: {{ path: /{path}, method: {method} }}, response: {{ accept: [404] }} }} }}, aggregate: {{ strategy: best_effort }} }}\n"
+            "  - {{ name: {path}{method}, match: {{ path: /{path}/{method} }}, plan: {{ a: {{ downstream: up, request: {{ path: /{path}, method: {method} }}, response: {{ accept: [404]{target} }} }} }}, aggregate: {{ strategy: best_effort }} }}\n"
         );
     }
     let gateway = Gateway::from_text(&file(up, &routes)).await;

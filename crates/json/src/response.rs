@@ -67,9 +67,9 @@ impl JsonLayer {
     /// Applies `filter` to 2xx responses and to responses with a status in `accept`. The static
     /// response of a fallback is not filtered.
     ///
-    /// A 2xx response without the target value fails with [`ClientErrorKind::BadJson`]. This includes an
-    /// empty 2xx body, such as that of a 204, because it is read as `null`. A response with a status in
-    /// `accept` becomes `null` instead. All other responses pass unchanged.
+    /// A 2xx response without the target value fails with [`ClientErrorKind::BadJson`]. A response with a
+    /// status in `accept` becomes `null` instead. All other responses pass unchanged, and so does the `null` of
+    /// a response without content, such as a 204.
     ///
     /// `accept` must be the statuses given to [`AcceptLayer::new`]: a response that only
     /// `AcceptLayer` accepts would reach the plan unfiltered.
@@ -184,10 +184,12 @@ impl JsonLayer {
     /// Parses the body of `response` and applies the filter.
     fn read(&self, response: Response<Bytes>) -> Result<Response<Json>, ClientError> {
         let settings = self.settings.as_deref();
+        let is_empty = response.body().is_empty();
         let response = read(response, settings.is_some_and(|settings| settings.head))?;
         match settings {
-            None => Ok(response),
-            Some(settings) => settings.apply(response),
+            // No content has no target, and needs no filter.
+            Some(settings) if !is_empty => settings.apply(response),
+            _ => Ok(response),
         }
     }
 

@@ -140,6 +140,8 @@ fn check_head(response: &Response<Incoming>) -> Result<(), ClientError> {
         StatusCode::NOT_MODIFIED => ClientErrorKind::BadStatus,
         _ if status.is_redirection() => ClientErrorKind::Redirect,
         _ if status.is_informational() => ClientErrorKind::BadStatus,
+        // No body, such as that of a 204 or of the response to a HEAD request, has a coding to undo.
+        _ if response.body().is_end_stream() => return Ok(()),
         _ => {
             let Some((name, value)) = unrequested_coding(response.headers()) else {
                 return Ok(());

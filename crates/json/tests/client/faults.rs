@@ -226,6 +226,16 @@ async fn fault_f14_accepts_the_coding_identity_in_any_form() {
 }
 
 #[tokio::test]
+async fn fault_f14_a_response_without_a_body_has_no_coding_to_undo() {
+    for status in [204, 205, 200] {
+        let headers = [("content-encoding", "gzip")];
+        let server = FaultServer::start(Fault::response(status, &headers, "")).await;
+        let called = call_json(&client(&server)).await;
+        assert_eq!(called.unwrap().as_raw(), "null", "{status}");
+    }
+}
+
+#[tokio::test]
 async fn fault_f14_neither_requests_nor_accepts_other_codings() {
     for (lines, end) in [
         (&["content-encoding: gzip"][..], LENGTH),
