@@ -1,6 +1,6 @@
 //! Files that are read again while the gateway runs: certificates, CAs, and keys for tokens.
 
-use std::{error::Error, sync::Arc, thread, time::Duration};
+use std::{error::Error, future::Future, pin::pin, sync::Arc, thread, time::Duration};
 
 use metrics::gauge;
 use tokio::{signal::unix::Signal, sync::watch, time::timeout};
@@ -40,17 +40,25 @@ impl LoadedFiles {
     }
 
     /// Reads the files again at each of `hangups`, one reload at a time. Those that arrive during a reload
-    /// cause one more.
+    /// cause one more. It waits for the end of the reload, but not while a read hangs.
     pub(crate) async fn reload_at(self, mut hangups: Signal) {
-        while hangups.recv().await.is_some() {
+        let mut hangup = hangups.recv().await;
+        while hangup.is_some() {
             let files = self.clone();
             let (begin, current) = watch::channel(String::new());
             // A thread of its own and not a blocking task, because the runtime waits for those when it stops.
             let thread = thread::Builder::new().name("reload".into());
-            match thread.spawn(move || files.reload(&begin)) {
-                Ok(_) => ended(current, warn_of_slow).await,
-                Err(error) => tracing::warn!(%error, "SIGHUP ignored, cannot start a thread"),
-            }
+            let next = match thread.spawn(move || files.reload(&begin)) {
+                Ok(_) => ended(current, warn_of_slow, hangups.recv()).await,
+                Err(error) => {
+                    tracing::warn!(%error, "SIGHUP ignored, cannot start a thread");
+                    None
+                }
+            };
+            hangup = match next {
+                Some(hangup) => hangup,
+                None => hangups.recv().await,
+            };
         }
     }
 
@@ -99,18 +107,27 @@ impl LoadedFiles {
 }
 
 /// Waits for the end of a reload, when the sender of `current` is dropped. Calls `slow` once for each key
-/// whose files take longer than [`SLOW`].
-async fn ended(mut current: watch::Receiver<String>, slow: impl Fn(&str)) {
+/// whose files take longer than [`SLOW`]. While one does, the output of `hangup` ends the wait and is returned.
+async fn ended<T>(
+    mut current: watch::Receiver<String>,
+    slow: impl Fn(&str),
+    hangup: impl Future<Output = T>,
+) -> Option<T> {
+    let mut hangup = pin!(hangup);
     loop {
         let next = match timeout(SLOW, current.changed()).await {
             Ok(next) => next,
             Err(_) => {
                 slow(&current.borrow());
-                current.changed().await
+                tokio::select! {
+                    biased;
+                    next = current.changed() => next,
+                    output = &mut hangup => return Some(output),
+                }
             }
         };
         if next.is_err() {
-            return;
+            return None;
         }
     }
 }
@@ -160,7 +177,24 @@ mod tests {
         };
         let warned = RefCell::new(Vec::new());
         let slow = |key: &str| warned.borrow_mut().push(key.to_owned());
-        tokio::join!(ended(current, slow), reload);
+        let never = std::future::pending::<()>();
+        let (ended, ()) = tokio::join!(ended(current, slow, never), reload);
+        assert_eq!(ended, None);
         assert_eq!(*warned.borrow(), ["hung", "slow"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn fault_j24_a_further_sighup_does_not_wait_for_a_read_that_hangs() {
+        let (begin, current) = watch::channel(String::new());
+        begin.send_replace("hung".into());
+        let hangup = tokio::time::sleep(Duration::from_secs(20));
+        assert_eq!(ended(current.clone(), |_| {}, hangup).await, Some(()));
+        // A reload that does not hang is awaited.
+        let reload = async move {
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            drop(begin);
+        };
+        let (ended, ()) = tokio::join!(ended(current, |_| {}, async {}), reload);
+        assert_eq!(ended, None);
     }
 }
