@@ -645,28 +645,41 @@ async fn fault_e20_e21_the_example_has_a_value_for_each_optional_node() {
 async fn fault_e21_a_value_that_must_be_text_has_no_members() {
     let (up, _) = stub(quick).await;
     let mut more = "routes:\n".to_owned();
-    for (index, (a, b)) in [
-        ("query: { v: \"{body.v}\" }", "path: \"/{body.v.z|q}\""),
-        ("query: { v: \"{body.v|x}\" }", "path: \"/{body.v.0|q}\""),
+    let required = "required: true, ";
+    for (index, (a, b, more_of_both)) in [
+        (
+            "query: { v: \"{body.v}\" }",
+            "path: \"/{body.v.z|q}\"",
+            required,
+        ),
+        (
+            "query: { v: \"{body.v|x}\" }",
+            "path: \"/{body.v.0|q}\"",
+            required,
+        ),
         (
             "method: POST, body: { v: \"{body.v}\" }",
             "path: \"/{body.v.0|q}\"",
+            required,
         ),
         (
             "method: POST, body: { v: \"{body.v}\" }",
             "path: \"/{body.v.0|q}/{body.v.z}\"",
+            required,
         ),
+        // A node that takes any value can be sent alone.
+        (
+            "method: POST, body: { v: \"{body.v}\" }",
+            "path: \"/{body.v}\"",
+            "",
+        ),
+        ("query: { v: \"{body.v}\" }", "path: \"/{body.v}\"", ""),
     ]
     .iter()
     .enumerate()
     {
-        let a = if a.contains("path") {
-            (*a).to_owned()
-        } else {
-            format!("path: /, {a}")
-        };
         more += &format!(
-            "  - {{ name: r{index}, match: {{ method: POST, path: /{index} }}, plan: {{ a: {{ downstream: up, required: true, request: {{ {a} }} }}, b: {{ downstream: up, required: true, request: {{ {b} }} }} }} }}\n"
+            "  - {{ name: r{index}, match: {{ method: POST, path: /{index} }}, plan: {{ a: {{ downstream: up, {more_of_both}request: {{ path: /, {a} }} }}, b: {{ downstream: up, {more_of_both}request: {{ {b} }} }} }} }}\n"
         );
     }
     let plan = "    a: { downstream: up, request: { path: / } }\n";
@@ -675,6 +688,7 @@ async fn fault_e21_a_value_that_must_be_text_has_no_members() {
     let values = [
         json!({"v": "a"}),
         json!({"v": 1}),
+        json!({"v": ".."}),
         json!({"v": null}),
         json!({"v": ["a"]}),
         json!({"v": {"z": "a"}}),
@@ -682,7 +696,7 @@ async fn fault_e21_a_value_that_must_be_text_has_no_members() {
         json!({}),
     ];
     let mut examples = Vec::new();
-    for index in 0..4 {
+    for index in 0..6 {
         let path = format!("/{index}");
         let content =
             &document.operation(&Method::POST, &path)["requestBody"]["content"]["application/json"];
@@ -718,7 +732,9 @@ async fn fault_e21_a_value_that_must_be_text_has_no_members() {
             json!("1"),
             json!("x"),
             json!(["q"]),
-            json!({"0": "q", "z": "1"})
+            json!({"0": "q", "z": "1"}),
+            json!("1"),
+            json!("1")
         ]
     );
 }

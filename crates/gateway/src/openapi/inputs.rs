@@ -58,12 +58,20 @@ impl<'p> Inputs<'p> {
         for (reference, position) in node.request.uses() {
             let always = is_required && node.when.is_none();
             let has_default = |reference: &Reference| reference.default.is_some();
+            // A node that uses the value in a position with fewer rules can still be sent.
+            let is_as_strict = |used| match position {
+                Position::Json => true,
+                Position::Text => used != Position::Json,
+                _ => used == position,
+            };
             let input = Input {
                 is_required: always && !has_default(reference)
-                    || is_needed_by_all(plan, reference, |used| !has_default(used)),
+                    || is_needed_by_all(plan, reference, |used, _| !has_default(used)),
                 // If all nodes are optional, no value is required, but one of these nodes must be sent.
                 is_in_example: is_first(node),
-                positions: if always || is_needed_by_all(plan, reference, |_| true) {
+                positions: if always
+                    || is_needed_by_all(plan, reference, |_, used| is_as_strict(used))
+                {
                     vec![position]
                 } else {
                     Vec::new()
@@ -305,12 +313,12 @@ fn is_first(node: &Node) -> bool {
 fn is_needed_by_all(
     plan: &PlanConfig,
     reference: &Reference,
-    counts: impl Fn(&Reference) -> bool,
+    counts: impl Fn(&Reference, Position) -> bool,
 ) -> bool {
     let reads = |node: &Node| {
         let is_same = |used: &Reference| used.root == reference.root && used.path == reference.path;
         let mut uses = node.request.uses();
-        uses.any(|(used, _)| counts(used) && is_same(used))
+        uses.any(|(used, position)| counts(used, position) && is_same(used))
     };
     // A node that is not chosen does not fail.
     let is_always_chosen = |node: &Node| node.when.is_none() && node.tiers.is_empty();
