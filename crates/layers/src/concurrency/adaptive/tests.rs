@@ -187,3 +187,54 @@ fn accepts_a_permanently_slower_service_as_usual() {
     println!("{fast}, {slow}, then {learned}");
     assert!(slow < fast / 5.0 && learned > slow * 2.0);
 }
+
+/// Checks the usual latency of Gradient2 after windows of (latency in seconds, limit), by the limit that it
+/// returns.
+#[track_caller]
+fn assert_usual(windows: impl Iterator<Item = (f64, f64)> + Clone, expected: f64) {
+    let (latency, limit) = windows.clone().last().unwrap();
+    // With this tolerance, the gradient is 0.75.
+    let tolerance = 0.75 * latency / expected;
+    let mut gradient = algorithm::Gradient2::new(tolerance);
+    let next = windows.map(|(latency, limit)| {
+        let slow = Duration::from_secs_f64(latency);
+        gradient.next(
+            limit,
+            &WindowLatencies {
+                slow,
+                fastest: slow,
+            },
+        )
+    });
+    let target = (next.last().unwrap() - limit) / 0.2 + limit;
+    let usual = (target - limit.sqrt()) / limit * latency / tolerance;
+    assert!(
+        (usual - expected).abs() < 1e-9,
+        "{usual} and not {expected}"
+    );
+}
+
+#[test]
+fn gradient2_begins_with_the_mean_of_ten_windows() {
+    assert_usual([(0.1, 10.0), (0.2, 10.0), (0.3, 10.0)].into_iter(), 0.2);
+    let ten = |last| (0..10).map(move |window| (if window == 9 { last } else { 0.1 }, 10.0));
+    assert_usual(ten(0.2), 0.11);
+}
+
+#[test]
+fn gradient2_learns_a_higher_latency_only_well_below_the_usual_limit() {
+    let then = |latency, limit| (0..10).map(|_| (0.2, 10.0)).chain([(latency, limit)]);
+    let weight = 2.0 / 601.0;
+    for limit in [8.0, 9.0, 10.0] {
+        assert_usual(then(0.3, limit), 0.2);
+    }
+    assert_usual(then(0.3, 7.9), 0.2 + 0.1 * weight);
+    assert_usual(then(0.1, 10.0), 0.2 - 0.1 * weight);
+}
+
+#[test]
+fn gradient2_forgets_fast_after_an_overload() {
+    // The mean is twice the latency, and more than twice.
+    assert_usual([(0.75, 10.0), (0.25, 10.0)].into_iter(), 0.5);
+    assert_usual([(1.0, 10.0), (0.125, 10.0)].into_iter(), 0.5625 * 0.9);
+}

@@ -189,3 +189,50 @@ fn concurrent_threads_never_exceed_the_limit() {
     assert!(peak.into_inner() <= 3);
     assert_eq!(limiter.in_flight(), 0);
 }
+
+/// Returns `true` if a call that must start within `end` may wait behind `ahead` others.
+fn may_wait(limiter: &Arc<Limiter>, ahead: usize, end: Duration) -> bool {
+    let now = Instant::now();
+    let _waiters: Vec<_> = (0..ahead).map(|_| enqueue(limiter, 9)).collect();
+    limiter
+        .acquire(Priority::MAX, Some(now + end), Waker::noop(), now)
+        .is_ok()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_estimated_wait_is_too_long_does_not_queue() {
+    let limiter = limiter(2, 10);
+    let running =
+        [(); 2].map(|()| limiter.acquire(Priority::MAX, None, Waker::noop(), Instant::now()));
+    // The first measured duration is the estimate, and each further one changes it by an eighth.
+    let success = Class::Success;
+    limiter.record(success, Duration::from_millis(80));
+    // Two calls run at once, so the third in the queue waits for one and a half typical durations.
+    assert!(may_wait(&limiter, 3, Duration::from_millis(120)));
+    assert!(!may_wait(&limiter, 3, Duration::from_millis(119)));
+    limiter.record(success, Duration::from_millis(160));
+    assert!(may_wait(&limiter, 2, Duration::from_millis(90)));
+    assert!(!may_wait(&limiter, 2, Duration::from_millis(89)));
+    drop(running);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_a_measured_failure() {
+    let config = ConcurrencyConfig {
+        queue: 2,
+        max: 1,
+        ..ConcurrencyConfig::default()
+    };
+    let limiter = Arc::new(Limiter::new(&config));
+    let Ok(Admission::Granted(permit)) =
+        limiter.acquire(Priority::MAX, None, Waker::noop(), Instant::now())
+    else {
+        panic!("a permit was free");
+    };
+    tokio::time::advance(Duration::from_millis(40)).await;
+    permit.panicked();
+    assert_eq!(
+        lock(&limiter.queue).typical_duration,
+        Some(Duration::from_millis(40))
+    );
+}
