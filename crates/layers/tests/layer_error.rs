@@ -9,13 +9,17 @@ use std::{error::Error, fmt, io, pin::pin};
 use common::ms;
 use tokio::time::timeout;
 use tower::{
-    BoxError, Service, ServiceBuilder, ServiceExt, buffer::Buffer, service_fn,
+    BoxError, Layer, Service, ServiceBuilder, ServiceExt, buffer::Buffer, service_fn,
     util::BoxCloneSyncService,
 };
 use tower_fanout_layers::{
     AsRejection, BreakerConfig, BreakerLayer, ClassifyResult, ConcurrencyConfig, ConcurrencyLayer,
     DeadlineLayer, Failure, FallbackLayer, HedgeConfig, HedgeLayer, LayerError, LayerErrorLayer,
     Rejection, RetryConfig, RetryLayer, ThrottleConfig, ThrottleLayer, TimeoutLayer, WithCall,
+};
+use tower_fanout_testkit::{
+    laws::{Laws, Traffic},
+    script::ScriptedService,
 };
 
 type Request = WithCall<u32>;
@@ -168,6 +172,44 @@ async fn er_01_setters_take_plain_numbers() {
     assert_eq!(users.oneshot(request()).await.unwrap(), 7);
 }
 
+/// Numbered requests and responses, with a boxed error.
+#[derive(Clone)]
+struct Boxed;
+
+impl Traffic for Boxed {
+    type Request = Request;
+    type Response = u32;
+    type Error = LayerError;
+
+    fn request(&self, number: u64) -> Request {
+        WithCall::new(number as u32)
+    }
+    fn request_number(&self, request: &Request) -> u64 {
+        u64::from(*request.get())
+    }
+    fn response(&self, number: u64) -> u32 {
+        number as u32
+    }
+    fn response_number(&self, response: &u32) -> u64 {
+        u64::from(*response)
+    }
+    fn error(&self) -> LayerError {
+        Failure::Connect.into()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn er_07_layer_error_layer_keeps_the_laws_and_does_not_allocate() {
+    let build = |inner| LayerErrorLayer::new().layer(inner);
+    Laws::new(Boxed, build).check().await;
+    Laws::new(Boxed, build).allocations().await;
+    let script = ScriptedService::<Request, u32, io::Error>::new();
+    let unready = script.fail_ready(|| io::ErrorKind::NotFound.into());
+    let unready = LayerErrorLayer::new().layer(unready);
+    let error = unready.oneshot(request()).await.unwrap_err();
+    assert!(error.downcast_ref::<io::Error>().is_some());
+}
+
 /// An error of a user, with a source.
 #[derive(Debug)]
 struct Outer(&'static str, BoxError);
@@ -238,7 +280,6 @@ fn er_02_the_errors_of_tower_stay_rejections() {
 #[tokio::test(start_paused = true)]
 async fn er_02_a_breaker_finds_the_rejection_in_the_error_of_a_body() {
     use http_body_util::{BodyExt, StreamBody};
-    use tower::Layer;
 
     let breaker = BreakerLayer::new("files", BreakerConfig::new(), ClassifyResult).unwrap();
     let files =
