@@ -254,7 +254,7 @@ where
         .layer(fallback)
         // Bounds all attempts and the pauses between them. Always present: without a total timeout,
         // it enforces the deadline of the call.
-        .layer(downstream.deadline)
+        .layer(downstream.deadline.clone())
         // Retries or hedges. Above the breaker, so that the breaker counts every attempt and can
         // reject each.
         .layer(downstream.attempts.clone())
@@ -268,7 +268,7 @@ where
         // its permit.
         .option_layer(downstream.breaker.clone())
         // Innermost, so that the time of an attempt starts when its permit is granted.
-        .option_layer(downstream.timeout)
+        .option_layer(downstream.timeout.clone())
         .service(service)
 }
 

@@ -37,8 +37,9 @@
 //! | `BodyTimeoutLayer` (feature `http`) | limits the time of a streamed response body | deadline | – |
 //! | `UploadLayer` (feature `http`) | makes a request body repeatable | – | upload |
 //! | [`LayerErrorLayer`], [`CallErrorLayer`] | give a service an error type that can carry a [`Rejection`] | – | – |
+//! | [`EventsLayer`] | gives a sink to all layers below, for metrics and logs | – | events |
 //!
-//! Most layers also report what they do to the [`Events`] of the call.
+//! Most layers also report [events](event), to sinks of their own and to the receivers of the call.
 //!
 //! # A complete stack
 //!
@@ -80,6 +81,7 @@
 //!
 //! | layer | position | reason |
 //! |---|---|---|
+//! | [`EventsLayer`] | outermost | its sink hears the layers below only |
 //! | `UploadLayer` | directly above the retry | each attempt needs a clone of the request |
 //! | [`PerKeyLayer`] | at the position of its template | the state is per key, the rest is the same |
 //! | [`HedgeLayer`] | instead of the retry | both around one service would multiply the attempts |
@@ -114,18 +116,19 @@
 //! |---|---|
 //! | [`LayerErrorLayer`] | accepts any error that is `Into<BoxError>`, and changes it to [`LayerError`] |
 //! | [`CallErrorLayer`] | accepts any error `E`, and changes it to [`CallError<E>`] |
+//! | [`EventsLayer`] | accepts any error |
 //! | `UploadLayer` | accepts any error, for an `http::Request<B>`; changes the request body to `ReplayBody<B>`, whose error is a [`BoxError`], so the error of `B` must be `Into<BoxError>` |
 //! | `BodyTimeoutLayer` | accepts any error, for an `http::Request` and an `http::Response<B>`; changes the response body to `TimedBody<B>`, whose error is a [`BoxError`], so the error of `B` must be `Into<BoxError>` |
 //! | `ChaosLayer` | accepts any error that its function `inject` can create |
 //!
 //! # Requirements on the service
 //!
-//! Every layer requires `Clone`, except [`FallbackLayer`], [`LayerErrorLayer`], [`CallErrorLayer`],
-//! `UploadLayer` and `BodyTimeoutLayer`.
+//! Every layer requires `Clone`, except [`FallbackLayer`], [`EventsLayer`], [`LayerErrorLayer`],
+//! [`CallErrorLayer`], `UploadLayer` and `BodyTimeoutLayer`.
 //!
 //! | `poll_ready` | layers |
 //! |---|---|
-//! | waits for the inner service | [`RetryLayer`], [`HedgeLayer`], [`FallbackLayer`], [`LayerErrorLayer`], [`CallErrorLayer`], `UploadLayer`, `BodyTimeoutLayer` |
+//! | waits for the inner service | [`RetryLayer`], [`HedgeLayer`], [`FallbackLayer`], [`EventsLayer`], [`LayerErrorLayer`], [`CallErrorLayer`], `UploadLayer`, `BodyTimeoutLayer` |
 //! | is always ready | [`DeadlineLayer`], [`TimeoutLayer`], [`ConcurrencyLayer`], [`BreakerLayer`], [`PerKeyLayer`], [`ThrottleLayer`], `ChaosLayer` |
 //!
 //! A layer that is always ready waits for the inner service in the response future. If the inner service
@@ -227,7 +230,7 @@ pub use classify::{Cause, Class, Classify, ClassifyResult, Failure};
 pub use concurrency::{ConcurrencyConfig, ConcurrencyLayer};
 pub use config::ConfigError;
 pub use deadline::Deadline;
-pub use event::{Event, EventSink, Events};
+pub use event::{Event, EventSink, Events, EventsLayer};
 pub use fallback::FallbackLayer;
 pub use hedge::{HedgeConfig, HedgeLayer};
 pub use layer_error::{LayerError, LayerErrorLayer};

@@ -508,6 +508,7 @@ async fn open_on_retry_after_opens_the_breaker() {
             from: State::Closed,
             to: State::Open,
             reason: Some(OpenReason::RetryAfter),
+            by_hand: false,
         };
         assert_eq!(recorder.recorded().contains(&opened), open_on_retry_after);
         let retry_after = Some(ms(7_000));

@@ -83,8 +83,8 @@ struct Errors(Mutex<Vec<BoxError>>);
 impl EventSink for Errors {
     fn on(&self, _: Event) {}
 
-    fn on_replaced(&self, error: BoxError) {
-        self.0.lock().unwrap().push(error);
+    fn on_replaced(&self, error: &dyn Fn() -> BoxError) {
+        self.0.lock().unwrap().push(error());
     }
 }
 

@@ -105,8 +105,8 @@ impl tower_fanout_layers::EventSink for NodeWaker {
         self.recorder.on(self.node, event);
     }
 
-    fn on_replaced(&self, error: BoxError) {
-        self.recorder.on_replaced(error);
+    fn on_replaced(&self, error: &dyn Fn() -> BoxError) {
+        self.recorder.on_replaced(error());
     }
 }
 

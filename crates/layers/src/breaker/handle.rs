@@ -22,8 +22,8 @@ use crate::{
 ///
 /// Clones are handles of the same breaker.
 ///
-/// A change of state through a handle emits no [`Event`](crate::Event), because it belongs to no call.
-/// [`snapshot`](Self::snapshot) shows it.
+/// A change of state through a handle belongs to no call. The sinks of the breaker hear it: see
+/// [`BreakerLayer::events`](super::BreakerLayer::events).
 ///
 /// # Combinations
 ///
@@ -63,20 +63,28 @@ pub struct Handle {
 
 impl Handle {
     pub(super) fn new(name: &str, config: BreakerConfig) -> Self {
-        Self::with_parts(name.into(), Arc::new(config), sharded::parts())
+        let parts = sharded::parts();
+        let shared = Shared::new(name.into(), Arc::new(config), Arc::default(), parts);
+        Self::with_parts(shared, parts)
     }
 
-    /// Creates another breaker with the same name and configuration, for one key of many.
+    /// Creates another breaker with the same name, configuration and sinks, for one key of many.
     ///
     /// The breaker has a single part, because the load of many keys is spread over their breakers, and
     /// each part takes several hundred bytes.
     pub(super) fn fresh(&self) -> Self {
-        let shared = self.shared();
-        Self::with_parts(Arc::clone(&shared.name), Arc::clone(&shared.config), 1)
+        let Shared {
+            name,
+            config,
+            events,
+            ..
+        } = self.shared();
+        let shared = Shared::new(name.clone(), config.clone(), events.clone(), 1);
+        Self::with_parts(shared, 1)
     }
 
-    fn with_parts(name: Arc<str>, config: Arc<BreakerConfig>, parts: usize) -> Self {
-        let shared = Arc::new(Shared::new(name, config, parts));
+    fn with_parts(shared: Shared, parts: usize) -> Self {
+        let shared = Arc::new(shared);
         let local = |_| Arc::new(Local::new(&shared));
         Self {
             locals: (0..parts).map(local).collect(),
@@ -221,7 +229,7 @@ impl Handle {
     }
 
     fn command(&self, act: impl FnOnce(&mut Machine, Instant)) {
-        self.shared().update(&Events::NONE, act);
+        self.shared().update(None, act);
     }
 }
 

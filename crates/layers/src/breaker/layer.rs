@@ -16,6 +16,7 @@ use crate::{
     call::CallContext,
     classify::Classify,
     config::{ConfigError, Validate},
+    event::{Event, Events},
     oneshot::Oneshot,
     permit_scope::{PermitScope, UntilResponse, report_panic},
     rejection::{AsRejection, Rejection},
@@ -58,7 +59,8 @@ impl<C> BreakerLayer<C> {
     /// failures.
     ///
     /// The name is for your own code: [`Handle::name`] returns it, and the `Debug` text of a handle has
-    /// it. Neither events nor rejections contain the name, and two breakers may have the same name.
+    /// it. Neither events nor rejections contain the name, and two breakers may have the same name. Give
+    /// the name to the [sinks](Self::events) of the breaker too.
     ///
     /// # Errors
     /// Returns the first error of `config`.
@@ -124,6 +126,18 @@ impl<C, U> BreakerLayer<C, U> {
         }
     }
 
+    /// Adds a sink that hears every event of the breaker, for every call, besides the receivers of the call.
+    ///
+    /// The sink belongs to the breaker: it hears the calls of all layers that share the breaker, those of
+    /// earlier clones included, and the changes that are made by hand through a [`Handle`]. It cannot be
+    /// removed. Each call of this method adds a sink. See the [module docs of the
+    /// events](crate::event#circuit-breakers).
+    #[must_use]
+    pub fn events(self, sink: impl Into<Events>) -> Self {
+        self.handle.shared().events.add(sink.into());
+        self
+    }
+
     /// Returns the handle of the breaker.
     #[must_use]
     pub const fn handle(&self) -> &Handle {
@@ -148,7 +162,9 @@ impl<C: Clone, U> BreakerLayer<C, U> {
                 ResponseFuture::new(call, permit, self.classify.clone())
             }
             Err(rejection) => {
-                let call = Oneshot::failed(events.reject(rejection));
+                let rejected = Event::Rejected(rejection);
+                self.handle.shared().events.emit(events, rejected);
+                let call = Oneshot::failed(rejection.into());
                 ResponseFuture::new(call, None, self.classify.clone())
             }
         }

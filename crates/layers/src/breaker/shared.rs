@@ -14,7 +14,7 @@ use super::{
     state::{Effect, Machine, Recorded, State},
 };
 use crate::{
-    event::{Event, Events},
+    event::{Event, Events, SharedEvents},
     rejection::Rejection,
     sharded::{Sharded, TAG_BITS},
     sync::{Arc, AtomicU64, Mutex, Ordering, lock},
@@ -40,16 +40,8 @@ impl Word {
     }
 
     pub(super) fn state(self) -> State {
-        const STATES: [State; 6] = [
-            State::Closed,
-            State::Open,
-            State::HalfOpen,
-            State::ForcedOpen,
-            State::Disabled,
-            State::Shadow,
-        ];
         // In bounds: only `of` writes these bits, and it writes the index of a state in this list.
-        STATES[(self.0 & (FAST_PATH - 1)) as usize]
+        State::ALL[(self.0 & (FAST_PATH - 1)) as usize]
     }
 
     /// Returns `true` if all calls pass in this state.
@@ -95,10 +87,17 @@ pub(super) struct Shared {
     created: Instant,
     open_until: AtomicU64,
     pub(super) late: AtomicU64,
+    /// Shared with the breakers of other keys.
+    pub(super) events: Arc<SharedEvents>,
 }
 
 impl Shared {
-    pub(super) fn new(name: Arc<str>, config: Arc<BreakerConfig>, parts: usize) -> Self {
+    pub(super) fn new(
+        name: Arc<str>,
+        config: Arc<BreakerConfig>,
+        events: Arc<SharedEvents>,
+        parts: usize,
+    ) -> Self {
         let now = Instant::now();
         let mut machine = Machine::new(BreakerConfig::clone(&config), now);
         Self {
@@ -114,6 +113,7 @@ impl Shared {
             created: now,
             open_until: AtomicU64::new(0),
             late: AtomicU64::new(0),
+            events,
         }
     }
 
@@ -142,9 +142,11 @@ impl Shared {
     }
 
     /// Runs `act` on the machine, publishes the new state, and reports a change after unlocking.
+    ///
+    /// `call` has the receivers of the call that causes the change, or is `None` for a change by hand.
     pub(super) fn update<T>(
         &self,
-        events: &Events,
+        call: Option<&Events>,
         act: impl FnOnce(&mut Machine, Instant) -> T,
     ) -> T {
         let (from, to, reason, result) = self.inspect(|machine, now| {
@@ -162,7 +164,13 @@ impl Shared {
             // The machine keeps the reason of the last opening, which does not apply to other
             // states.
             let reason = reason.filter(|_| matches!(to, State::Open | State::ForcedOpen));
-            events.emit(Event::BreakerChanged { from, to, reason });
+            let changed = Event::BreakerChanged {
+                from,
+                to,
+                reason,
+                by_hand: call.is_none(),
+            };
+            self.events.emit(call.unwrap_or(&Events::NONE), changed);
         }
         result
     }
@@ -235,7 +243,7 @@ impl Shared {
 
     #[cold]
     fn admit_probe(&self, events: &Events) -> Result<(Word, Option<u64>), Rejection> {
-        self.update(events, |machine, now| {
+        self.update(Some(events), |machine, now| {
             match machine.admit(now, fastrand::f64) {
                 Some(ticket) => Ok((Word::of(machine, now), ticket.probe)),
                 None => Err(Rejection::CircuitOpen {
@@ -286,13 +294,13 @@ impl Shared {
         events: &Events,
         act: impl FnOnce(&mut Machine, Instant) -> Recorded,
     ) {
-        match self.update(events, act) {
+        match self.update(Some(events), act) {
             Recorded::Counted => {}
             Recorded::Late => {
                 self.late.fetch_add(1, Ordering::Relaxed);
-                events.emit(Event::LateResult);
+                self.events.emit(events, Event::LateResult);
             }
-            Recorded::WouldOpen => events.emit(Event::BreakerWouldOpen),
+            Recorded::WouldOpen => self.events.emit(events, Event::BreakerWouldOpen),
         }
     }
 }

@@ -133,7 +133,8 @@ pub struct Call {
     pub upload: Option<Upload>,
     /// Allows fallbacks. Defaults to `true`.
     pub fallback: bool,
-    /// Receiver of the events of this call: one receiver for all layers that the call passes.
+    /// Receivers of the events of this call: they hear all layers that the call passes. An
+    /// [`EventsLayer`](crate::EventsLayer) adds its sink. See the [module docs of the events](crate::event).
     pub events: Events,
     /// Identity of the shared [`Budget`](crate::retry::Budget) in which a layer above counts the call.
     pub(crate) counted_in: Option<usize>,
@@ -193,6 +194,7 @@ static NONE: Call = Call::NONE;
 /// | [`DeadlineLayer`](crate::DeadlineLayer) | ends the call at the deadline, but the layers below cannot read the deadline |
 /// | [`RetryLayer`](crate::RetryLayer), [`HedgeLayer`](crate::HedgeLayer) | send attempts, but each has the number that the request had before, retries and hedges may queue at a limit, no attempt is marked as the last, and two layers with one budget each count the call |
 /// | [`FallbackLayer`](crate::FallbackLayer) | runs its steps, but reserves no time |
+/// | [`EventsLayer`](crate::EventsLayer) | no effect: its sink hears nothing of the call. Use the method `events` of each layer |
 /// | all others | no effect |
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not implement `CallContext`, which layers need to read the metadata of a call",

@@ -63,8 +63,8 @@ impl<T> WithCall<T> {
 
     /// Sets the receiver of the call's events.
     #[must_use]
-    pub fn events(mut self, events: Events) -> Self {
-        self.call.events = events;
+    pub fn events(mut self, events: impl Into<Events>) -> Self {
+        self.call.events = events.into();
         self
     }
 

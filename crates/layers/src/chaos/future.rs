@@ -81,12 +81,15 @@ impl<S: Service<Req>, I, P, Req> Attempt<S, I, P, Req> {
         Req: CallContext,
     {
         let ChaosLayer {
-            shared, matcher, ..
+            shared,
+            matcher,
+            events,
+            ..
         } = &self.layer;
         // Drawn at the first poll, so that a call that is dropped before draws nothing.
         let drawn = shared.draw(|matching| matcher(matching, &self.request));
         if !drawn.is_nothing() {
-            self.request.call().events.emit(Event::Chaos);
+            events.emit(&self.request.call().events, Event::Chaos);
         }
         State::Waiting {
             wait: (!drawn.latency.is_zero())

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     call::CallContext,
     config::{ConfigError, Validate},
+    event::{Events, Sinks},
     oneshot::Oneshot,
 };
 
@@ -54,6 +55,7 @@ pub struct ChaosLayer<I, P> {
     pub(super) shared: Arc<Shared>,
     pub(super) inject: I,
     pub(super) matcher: P,
+    pub(super) events: Sinks,
 }
 
 impl<I, Req> ChaosLayer<I, fn(&Match, &Req) -> bool> {
@@ -73,6 +75,7 @@ impl<I, Req> ChaosLayer<I, fn(&Match, &Req) -> bool> {
             shared: Arc::new(Shared::new(&config)),
             inject,
             matcher: |_, _| false,
+            events: Sinks::default(),
         })
     }
 
@@ -88,11 +91,22 @@ impl<I, Req> ChaosLayer<I, fn(&Match, &Req) -> bool> {
             shared: self.shared,
             inject: self.inject,
             matcher,
+            events: self.events,
         }
     }
 }
 
 impl<I, P> ChaosLayer<I, P> {
+    /// Adds a sink that hears every event of this layer, for every call, besides the receivers of the call.
+    ///
+    /// Each call of this method adds a sink. Clones of the layer that were made before do not have it. See
+    /// the [module docs of the events](crate::event).
+    #[must_use]
+    pub fn events(mut self, sink: impl Into<Events>) -> Self {
+        self.events.add(sink.into());
+        self
+    }
+
     /// Returns a handle that controls the faults at run time.
     #[must_use]
     pub fn handle(&self) -> ChaosHandle {

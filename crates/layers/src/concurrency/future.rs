@@ -20,7 +20,7 @@ use crate::{
     call::CallContext,
     classify::Classify,
     deadline::later,
-    event::{Event, Events},
+    event::{CallEvents, Event},
     oneshot::Oneshot,
     permit_scope::{PermitScope, report_panic},
     rejection::Rejection,
@@ -41,7 +41,7 @@ pin_project! {
         state: State<S, Req>,
         classify: C,
         until: PhantomData<fn() -> U>,
-        events: Events,
+        events: CallEvents,
     }
 }
 
@@ -79,7 +79,7 @@ where
 {
     #[inline(always)]
     pub(super) fn new(layer: &ConcurrencyLayer<C, U>, inner: &mut S, request: Req) -> Self {
-        let events = request.call().events.clone();
+        let events = CallEvents::new(&layer.events, request.call());
         Self {
             state: State::begin(&layer.limiter, inner, request, &events),
             classify: layer.classify.clone(),
@@ -96,7 +96,7 @@ where
 {
     /// Runs the call if a permit is free, else queues it. Rejects it if the circuit below is open.
     #[inline]
-    fn begin(limiter: &Arc<Limiter>, inner: &mut S, request: Req, events: &Events) -> Self {
+    fn begin(limiter: &Arc<Limiter>, inner: &mut S, request: Req, events: &CallEvents) -> Self {
         if let Some(rejection) = limiter.reject() {
             return Self::Rejected { rejection };
         }
@@ -108,7 +108,7 @@ where
 
     /// Runs a call that got a permit without waiting.
     #[inline(always)]
-    fn run(inner: &mut S, request: Req, permit: Permit, events: &Events) -> Self {
+    fn run(inner: &mut S, request: Req, permit: Permit, events: &CallEvents) -> Self {
         events.emit(Event::PermitAcquired {
             waited: Duration::ZERO,
         });
@@ -121,7 +121,7 @@ where
 
     /// Queues the call. The waker is set by the first poll.
     #[cold]
-    fn queue(limiter: &Arc<Limiter>, inner: &mut S, request: Req, events: &Events) -> Self {
+    fn queue(limiter: &Arc<Limiter>, inner: &mut S, request: Req, events: &CallEvents) -> Self {
         let call = request.call();
         let max_wait = call.max_wait.unwrap_or(limiter.max_wait);
         if max_wait.is_zero() {

@@ -21,6 +21,7 @@ use crate::{
     call::CallContext,
     classify::{Classify, ClassifyResult},
     config::{ConfigError, Validate},
+    event::{Events, Sinks},
     permit_scope::{PermitScope, UntilResponse},
     rejection::{AsRejection, Rejection},
     sync::Arc,
@@ -59,6 +60,7 @@ pub struct ConcurrencyLayer<C = ClassifyResult, U = UntilResponse> {
     /// The configuration of a limit for another key.
     pub(super) config: Arc<ConcurrencyConfig>,
     pub(super) classify: C,
+    pub(super) events: Sinks,
     until: PhantomData<fn() -> U>,
 }
 
@@ -73,6 +75,7 @@ impl ConcurrencyLayer {
             limiter: Arc::new(Limiter::new(&config)),
             config: Arc::new(config),
             classify: ClassifyResult,
+            events: Sinks::default(),
             until: PhantomData,
         })
     }
@@ -102,8 +105,19 @@ impl<C, U> ConcurrencyLayer<C, U> {
             limiter: self.limiter,
             config: self.config,
             classify,
+            events: self.events,
             until: PhantomData,
         }
+    }
+
+    /// Adds a sink that hears every event of this layer, for every call, besides the receivers of the call.
+    ///
+    /// Each call of this method adds a sink. Clones of the layer that were made before do not have it. See
+    /// the [module docs of the events](crate::event).
+    #[must_use]
+    pub fn events(mut self, sink: impl Into<Events>) -> Self {
+        self.events.add(sink.into());
+        self
     }
 
     /// Holds the permit until the response body has ended, failed, or was dropped.
@@ -138,6 +152,7 @@ impl<C, U> ConcurrencyLayer<C, U> {
             limiter: self.limiter,
             config: self.config,
             classify: self.classify,
+            events: self.events,
             until: PhantomData,
         }
     }
@@ -180,6 +195,7 @@ impl<C: Clone, U> ConcurrencyLayer<C, U> {
             limiter: Arc::new(Limiter::new(&self.config)),
             config: Arc::clone(&self.config),
             classify: self.classify.clone(),
+            events: self.events.clone(),
             until: PhantomData,
         };
         fresh.breaker(self.limiter.breaker.get().cloned())

@@ -5,7 +5,12 @@ use std::{future::Future, marker::PhantomData, pin::Pin, sync::Arc, time::Durati
 use tokio::time::Instant;
 
 use super::{outcomes::OutcomeSet, stale::StaleStore};
-use crate::{classify::Class, deadline::Deadline, event::FallbackKind, rejection::BoxError};
+use crate::{
+    classify::Class,
+    deadline::Deadline,
+    event::{FallbackKind, Sinks},
+    rejection::BoxError,
+};
 
 pub(super) type StepFuture<Res, E> = Pin<Box<dyn Future<Output = Result<Res, E>> + Send>>;
 
@@ -19,6 +24,7 @@ pub(super) struct Chain<Req, Res, E> {
     pub(super) reserve: Duration,
     /// Describes a result that a step replaces. `None` describes it by its class.
     pub(super) describe: Option<Describe<Res, E>>,
+    pub(super) events: Sinks,
 }
 
 /// Returns the error of a result that a step replaces.
@@ -37,6 +43,7 @@ impl<Req, Res, E> Chain<Req, Res, E> {
             keep: None,
             reserve: Duration::ZERO,
             describe: None,
+            events: Sinks::default(),
         }
     }
 
@@ -74,6 +81,7 @@ impl<Req, Res, E> Clone for Chain<Req, Res, E> {
             keep: self.keep,
             reserve: self.reserve,
             describe: self.describe.clone(),
+            events: self.events.clone(),
         }
     }
 }

@@ -153,8 +153,7 @@ where
             Step::Call { kind, call } => (*kind, call),
         };
         let request = self.request.as_ref()?;
-        self.events
-            .emit(Event::FallbackStarted { step: index, kind });
+        self.emit(Event::FallbackStarted { step: index, kind });
         let step_future = self.catch_panic(index, || call(request, class))?;
         Some(match self.deadline {
             None => step_future,
@@ -175,8 +174,11 @@ where
     }
 
     fn failed(&self, step: usize, class: Class) {
-        let failed = Event::FallbackFailed { step, class };
-        self.events.emit(failed);
+        self.emit(Event::FallbackFailed { step, class });
+    }
+
+    fn emit(&self, event: Event) {
+        self.chain.events.emit(&self.events, event);
     }
 
     /// Passes a good response to the steps with a store.
@@ -213,8 +215,9 @@ where
         }
         // In bounds, because `begin` returned this index.
         let kind = self.chain.steps[step].step.kind();
-        self.events.replaced(|| self.describe(replaced));
-        self.events.emit(Event::FallbackUsed { step, kind });
+        let error = || self.describe(replaced);
+        self.chain.events.replaced(&self.events, &error);
+        self.emit(Event::FallbackUsed { step, kind });
         answer
     }
 

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     call::CallContext,
     classify::{Class, Classify},
-    event::FallbackKind,
+    event::{Events, FallbackKind},
     oneshot::Oneshot,
     rejection::{AsRejection, BoxError, Rejection},
 };
@@ -197,6 +197,16 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
         describe: impl Fn(Result<&Res, &E>) -> BoxError + Send + Sync + 'static,
     ) -> Self {
         self.chain_mut().describe = Some(Arc::new(describe));
+        self
+    }
+
+    /// Adds a sink that hears every event of this layer, for every call, besides the receivers of the call.
+    ///
+    /// Each call of this method adds a sink. Clones of the layer that were made before do not have it. See
+    /// the [module docs of the events](crate::event).
+    #[must_use]
+    pub fn events(mut self, sink: impl Into<Events>) -> Self {
+        self.chain_mut().events.add(sink.into());
         self
     }
 

@@ -99,6 +99,7 @@ where
             config,
             budget,
             shares_budget,
+            events,
             ..
         } = &**hedge.core;
         let deposits = budget.counts(&mut request, *shares_budget);
@@ -106,7 +107,7 @@ where
         let may_repeat = config.idempotent || request.is_idempotent();
         let max_hedges = call.max_retries.unwrap_or(u8::MAX).min(config.max_hedges);
         let spare = (may_repeat && max_hedges > 0).then(|| request.clone());
-        call.events.emit(Event::Attempt { number: 1 });
+        events.emit(&call.events, Event::Attempt { number: 1 });
         Self {
             core: Arc::clone(&hedge.core),
             has_deposited: !deposits,
@@ -136,6 +137,10 @@ where
     C: Classify<S::Response, S::Error>,
     Req: CallContext + Clone,
 {
+    fn emit(&self, event: Event) {
+        self.core.events.emit(&self.call.events, event);
+    }
+
     /// Handles the end of an attempt. Returns the result of the call, or `None` if the call goes on.
     fn ended(&mut self, end: End<S::Response, S::Error>) -> Option<Result<S::Response, S::Error>> {
         let End {
@@ -144,9 +149,7 @@ where
             hedge,
         } = end;
         let class = self.classify.classify(result.as_ref(), elapsed);
-        self.call
-            .events
-            .emit(Event::AttemptEnded { class, elapsed });
+        self.emit(Event::AttemptEnded { class, elapsed });
         let primary = hedge.is_none();
         let config = &self.core.config;
         if let (Class::Rejected(_), Some(spent)) = (class, hedge) {
@@ -246,8 +249,8 @@ where
             call.attempt = number;
             call.wait_at_most(self.core.config.max_wait);
         }
-        self.call.events.emit(Event::Hedge { number });
-        self.call.events.emit(Event::Attempt { number });
+        self.emit(Event::Hedge { number });
+        self.emit(Event::Attempt { number });
         self.hedges.push(Running {
             future: Box::pin(Oneshot::new(self.core.spare(), request)),
             since: now,
@@ -272,9 +275,8 @@ where
             let elapsed = since.elapsed();
             let cause = Cause::HedgeLost;
             let class = Class::Unanswered { elapsed, cause };
-            self.call
-                .events
-                .emit(Event::AttemptEnded { class, elapsed });
+            let ended = Event::AttemptEnded { class, elapsed };
+            self.core.events.emit(&self.call.events, ended);
         }
     }
 

@@ -19,6 +19,7 @@ use crate::{
     call::CallContext,
     classify::Classify,
     config::{ConfigError, Validate},
+    event::{Events, Sinks},
     latencies::Latencies,
     rejection::{AsRejection, Rejection},
     retry::Budget,
@@ -70,6 +71,7 @@ pub(super) struct Shared {
     /// Other layers may have the same budget.
     pub(super) shares_budget: bool,
     pub(super) breaker: Option<breaker::Handle>,
+    pub(super) events: Sinks,
     /// Recent latencies of successes. `None` if the delay is not learned.
     latencies: Option<Arc<Mutex<Latencies>>>,
 }
@@ -89,6 +91,7 @@ impl<C> HedgeLayer<C> {
             shares_budget: false,
             config,
             breaker: None,
+            events: Sinks::default(),
             latencies,
         };
         Ok(Self {
@@ -113,6 +116,16 @@ impl<C> HedgeLayer<C> {
     #[must_use]
     pub fn breaker(mut self, breaker: impl Into<Option<breaker::Handle>>) -> Self {
         Arc::make_mut(&mut self.shared).breaker = breaker.into();
+        self
+    }
+
+    /// Adds a sink that hears every event of this layer, for every call, besides the receivers of the call.
+    ///
+    /// Each call of this method adds a sink. Clones of the layer that were made before do not have it. See
+    /// the [module docs of the events](crate::event).
+    #[must_use]
+    pub fn events(mut self, sink: impl Into<Events>) -> Self {
+        Arc::make_mut(&mut self.shared).events.add(sink.into());
         self
     }
 }

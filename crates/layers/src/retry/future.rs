@@ -98,7 +98,10 @@ where
         let call = request.call();
         let attempts = Attempts::new(call, request.is_idempotent(), &retry.core.config);
         let events = call.events.clone();
-        events.emit(Event::Attempt { number: 1 });
+        retry
+            .core
+            .events
+            .emit(&events, Event::Attempt { number: 1 });
         let last = attempts.is_last(call);
         if call.last_attempt != last
             && let Some(call) = request.call_mut()
@@ -149,16 +152,22 @@ where
         {
             spent.refund();
         }
-        self.events.emit(Event::AttemptEnded { class, elapsed });
+        self.core
+            .events
+            .emit(self.events, Event::AttemptEnded { class, elapsed });
         let call = self.next.as_ref().map(CallContext::call);
         let next = match (self.attempts).after(class, result.is_ok(), call, self.core) {
             Next::Again { pause, paid } => {
-                self.events.emit(Event::Backoff { delay: pause });
+                self.core
+                    .events
+                    .emit(self.events, Event::Backoff { delay: pause });
                 Some((pause, paid))
             }
             Next::Stop(by) => {
                 if let Some(by) = by {
-                    self.events.emit(Event::RetryStopped { by });
+                    self.core
+                        .events
+                        .emit(self.events, Event::RetryStopped { by });
                 }
                 None
             }
@@ -218,7 +227,9 @@ where
         // Without a result to return, the breaker itself rejects the attempt.
         if is_open && last.is_some() {
             let by = RetryStopReason::BreakerOpen;
-            self.events.emit(Event::RetryStopped { by });
+            self.core
+                .events
+                .emit(self.events, Event::RetryStopped { by });
             return last;
         }
         let service = self.core.spare();
@@ -244,7 +255,9 @@ where
         };
         self.attempts.number += 1;
         let number = self.attempts.number;
-        self.events.emit(Event::Attempt { number });
+        self.core
+            .events
+            .emit(self.events, Event::Attempt { number });
         let earlier = Some(Box::new(Earlier {
             spent: paid.map(Reserved::spend),
             last,

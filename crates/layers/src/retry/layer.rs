@@ -11,6 +11,7 @@ use crate::{
     call::CallContext,
     classify::Classify,
     config::{ConfigError, Validate},
+    event::{Events, Sinks},
     rejection::{AsRejection, Rejection},
     shared_service::SharedService,
     sync::{Arc, Mutex, lock},
@@ -55,6 +56,7 @@ pub(super) struct Shared {
     pub(super) breaker: Option<breaker::Handle>,
     /// A response is dropped before the pause, instead of after the next attempt.
     pub(super) releases_responses: bool,
+    pub(super) events: Sinks,
     /// Source of random numbers for the pauses. `None` stands for the generator of the thread.
     random: Option<Arc<Mutex<fastrand::Rng>>>,
 }
@@ -82,6 +84,7 @@ impl<C> RetryLayer<C> {
             config,
             breaker: None,
             releases_responses: false,
+            events: Sinks::default(),
             random: None,
         };
         Ok(Self {
@@ -121,6 +124,16 @@ impl<C> RetryLayer<C> {
     #[must_use]
     pub fn release_responses(mut self) -> Self {
         Arc::make_mut(&mut self.shared).releases_responses = true;
+        self
+    }
+
+    /// Adds a sink that hears every event of this layer, for every call, besides the receivers of the call.
+    ///
+    /// Each call of this method adds a sink. Clones of the layer that were made before do not have it. See
+    /// the [module docs of the events](crate::event).
+    #[must_use]
+    pub fn events(mut self, sink: impl Into<Events>) -> Self {
+        Arc::make_mut(&mut self.shared).events.add(sink.into());
         self
     }
 

@@ -16,6 +16,7 @@ use crate::{
     call::CallContext,
     classify::{Class, Classify, Failure},
     config::{ConfigError, Validate},
+    event::{Events, Sinks},
     oneshot::Oneshot,
     rejection::{AsRejection, Rejection},
     sync::{Arc, Mutex, lock},
@@ -55,6 +56,7 @@ use crate::{
 pub struct ThrottleLayer<C> {
     history: Arc<CallHistory>,
     classify: C,
+    events: Sinks,
 }
 
 impl<C> ThrottleLayer<C> {
@@ -73,6 +75,7 @@ impl<C> ThrottleLayer<C> {
         Ok(Self {
             history: Arc::new(history),
             classify,
+            events: Sinks::default(),
         })
     }
 
@@ -85,6 +88,16 @@ impl<C> ThrottleLayer<C> {
         let _ = breaker
             .into()
             .map(|breaker| self.history.breaker.set(breaker));
+        self
+    }
+
+    /// Adds a sink that hears every event of this layer, for every call, besides the receivers of the call.
+    ///
+    /// Each call of this method adds a sink. Clones of the layer that were made before do not have it. See
+    /// the [module docs of the events](crate::event).
+    #[must_use]
+    pub fn events(mut self, sink: impl Into<Events>) -> Self {
+        self.events.add(sink.into());
         self
     }
 
@@ -191,9 +204,13 @@ where
 
     #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
-        let ThrottleLayer { history, classify } = &self.layer;
+        let ThrottleLayer {
+            history,
+            classify,
+            events,
+        } = &self.layer;
         if let Some(rejection) = history.reject() {
-            let call = Oneshot::failed(request.call().events.reject(rejection));
+            let call = Oneshot::failed(events.reject(&request.call().events, rejection));
             return ResponseFuture::new(call, None, classify.clone());
         }
         let call = Oneshot::start(&mut self.inner, request);

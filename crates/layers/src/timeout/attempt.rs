@@ -15,6 +15,7 @@ use super::{
 use crate::{
     call::CallContext,
     config::{ConfigError, ConfigErrors, Validate},
+    event::{Events, Sinks},
     rejection::{AsRejection, Rejection},
 };
 
@@ -115,9 +116,10 @@ impl Validate for TimeoutConfig {
 /// assert_eq!(error.as_rejection(), Some(&Rejection::Deadline));
 /// # }
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct TimeoutLayer {
     config: TimeoutConfig,
+    events: Sinks,
 }
 
 impl TimeoutLayer {
@@ -127,7 +129,18 @@ impl TimeoutLayer {
     /// Returns an error if the timeout is zero.
     pub fn new(config: impl Into<TimeoutConfig>) -> Result<Self, ConfigError> {
         let config = config.into().validated()?;
-        Ok(Self { config })
+        let events = Sinks::default();
+        Ok(Self { config, events })
+    }
+
+    /// Adds a sink that hears every event of this layer, for every call, besides the receivers of the call.
+    ///
+    /// Each call of this method adds a sink. Clones of the layer that were made before do not have it. See
+    /// the [module docs of the events](crate::event).
+    #[must_use]
+    pub fn events(mut self, sink: impl Into<Events>) -> Self {
+        self.events.add(sink.into());
+        self
     }
 }
 
@@ -136,7 +149,7 @@ impl<S> Layer<S> for TimeoutLayer {
 
     fn layer(&self, inner: S) -> Timeout<S> {
         Timeout {
-            layer: *self,
+            layer: self.clone(),
             inner,
         }
     }
@@ -145,7 +158,7 @@ impl<S> Layer<S> for TimeoutLayer {
 /// A [`Service`] with a timeout per attempt, created by [`TimeoutLayer`].
 ///
 /// [`Service`]: https://docs.rs/tower-service/0.3/tower_service/trait.Service.html
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Timeout<S> {
     layer: TimeoutLayer,
     inner: S,
@@ -179,6 +192,6 @@ where
             min_useful,
             deadline: call.deadline,
         };
-        ResponseFuture::attempt(&mut self.inner, request, limits)
+        ResponseFuture::attempt(&mut self.inner, request, limits, &self.layer.events)
     }
 }

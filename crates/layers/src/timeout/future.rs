@@ -14,7 +14,7 @@ use tower_service::Service;
 use crate::{
     call::{Call, CallContext},
     deadline::{Deadline, later},
-    event::Events,
+    event::{CallEvents, Sinks},
     oneshot::Oneshot,
     poll_clock,
     rejection::Rejection,
@@ -101,7 +101,7 @@ pin_project! {
         unstarted: Option<Box<Limits>>,
         // Boxed, because few calls have an upload.
         upload: Option<Box<Uploading>>,
-        events: Events,
+        events: CallEvents,
     }
 }
 
@@ -144,12 +144,17 @@ impl Uploading {
 impl<S: Service<Req>, Req: CallContext> ResponseFuture<S, Req> {
     /// Runs a call that ends at `bound`.
     #[inline(always)]
-    pub(super) fn new(service: &mut S, request: Req, (bound, end): (Bound, End)) -> Self
+    pub(super) fn new(
+        service: &mut S,
+        request: Req,
+        (bound, end): (Bound, End),
+        events: &Sinks,
+    ) -> Self
     where
         S: Clone,
     {
         Self {
-            events: request.call().events.clone(),
+            events: CallEvents::new(events, request.call()),
             inner: Some(Oneshot::start(service, request)),
             bound,
             end,
@@ -161,15 +166,15 @@ impl<S: Service<Req>, Req: CallContext> ResponseFuture<S, Req> {
 
     /// Runs an attempt within `limits`, unless too little time is left.
     #[inline(always)]
-    pub(super) fn attempt(service: &mut S, request: Req, limits: Limits) -> Self
+    pub(super) fn attempt(service: &mut S, request: Req, limits: Limits, events: &Sinks) -> Self
     where
         S: Clone,
     {
         let Some(bound) = limits.start(Instant::now()) else {
-            return Self::late(&request);
+            return Self::late(&request, events);
         };
         let upload = Uploading::of(request.call(), limits.timeout);
-        let mut attempt = Self::new(service, request, bound);
+        let mut attempt = Self::new(service, request, bound, events);
         attempt.upload = upload;
         if attempt.inner.as_ref().is_some_and(Oneshot::is_waiting) {
             (attempt.bound, attempt.end) = limits.wait();
@@ -180,9 +185,9 @@ impl<S: Service<Req>, Req: CallContext> ResponseFuture<S, Req> {
 
     /// Creates the future of a call that is not sent, because too little time is left.
     #[cold]
-    pub(super) fn late(request: &Req) -> Self {
+    pub(super) fn late(request: &Req, events: &Sinks) -> Self {
         Self {
-            events: request.call().events.clone(),
+            events: CallEvents::new(events, request.call()),
             inner: None,
             bound: Bound::Never,
             end: End::TooLate,

@@ -16,6 +16,7 @@ use crate::{
     call::CallContext,
     config::{ConfigError, ConfigErrors, Validate},
     deadline::Deadline,
+    event::{Events, Sinks},
     rejection::{AsRejection, Rejection},
 };
 use tokio::time::Instant;
@@ -78,9 +79,10 @@ impl Validate for DeadlineConfig {
 /// assert_eq!(error.as_rejection(), Some(&Rejection::Deadline));
 /// # }
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct DeadlineLayer {
     config: DeadlineConfig,
+    events: Sinks,
 }
 
 impl DeadlineLayer {
@@ -90,7 +92,18 @@ impl DeadlineLayer {
     /// Returns an error if the total time is zero.
     pub fn new(config: impl Into<DeadlineConfig>) -> Result<Self, ConfigError> {
         let config = config.into().validated()?;
-        Ok(Self { config })
+        let events = Sinks::default();
+        Ok(Self { config, events })
+    }
+
+    /// Adds a sink that hears every event of this layer, for every call, besides the receivers of the call.
+    ///
+    /// Each call of this method adds a sink. Clones of the layer that were made before do not have it. See
+    /// the [module docs of the events](crate::event).
+    #[must_use]
+    pub fn events(mut self, sink: impl Into<Events>) -> Self {
+        self.events.add(sink.into());
+        self
     }
 
     /// Returns the earlier deadline, and `true` if too little time is left until then.
@@ -115,7 +128,7 @@ impl<S> Layer<S> for DeadlineLayer {
 
     fn layer(&self, inner: S) -> WithDeadline<S> {
         WithDeadline {
-            layer: *self,
+            layer: self.clone(),
             inner,
         }
     }
@@ -124,7 +137,7 @@ impl<S> Layer<S> for DeadlineLayer {
 /// A [`Service`] with a deadline for the whole call, created by [`DeadlineLayer`].
 ///
 /// [`Service`]: https://docs.rs/tower-service/0.3/tower_service/trait.Service.html
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct WithDeadline<S> {
     layer: DeadlineLayer,
     inner: S,
@@ -146,17 +159,18 @@ where
 
     #[inline(always)]
     fn call(&mut self, mut request: Req) -> Self::Future {
+        let events = &self.layer.events;
         let Some((deadline, late)) = self.layer.deadline(request.call().deadline) else {
             let bound = (Bound::Never, End::Deadline);
-            return ResponseFuture::new(&mut self.inner, request, bound);
+            return ResponseFuture::new(&mut self.inner, request, bound, events);
         };
         if late {
-            return ResponseFuture::late(&request);
+            return ResponseFuture::late(&request, events);
         }
         if let Some(call) = request.call_mut() {
             call.deadline = Some(deadline);
         }
         let bound = (Bound::At(deadline.instant()), End::Deadline);
-        ResponseFuture::new(&mut self.inner, request, bound)
+        ResponseFuture::new(&mut self.inner, request, bound, events)
     }
 }
