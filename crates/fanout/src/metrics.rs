@@ -4,10 +4,8 @@
 //! |---|---|---|---|
 //! | `fanout_call_total` | counter | `outcome` | branches that ended; `outcome` is the error kind if the branch failed, else its status |
 //! | `fanout_call_seconds` | histogram | | durations of branches |
-//! | `fanout_attempts_total` | counter | | attempts |
-//! | `fanout_rejected_total` | counter | `reason` | calls that a layer rejected; `reason` is the error kind, except `throttled` for the throttle and `evicted` for calls that lost their place in a queue |
-//! | `fanout_retries_stopped_total` | counter | `by` | retries that a rule stopped |
-//! | `fanout_breaker_transitions_total` | counter | `to` | state transitions of circuit breakers; `to` is the label of [`state()`] |
+//!
+//! The events of the layers are counted by a [`MetricsSink`] per node. Its documentation lists the metrics.
 //!
 //! All metrics have the labels `route`, `node` and `downstream`, so that nodes with one name in two plans
 //! have series of their own.
@@ -18,22 +16,18 @@ use ::metrics::{
     Counter, Histogram, Label, SharedString, Unit, counter, describe_counter, describe_histogram,
     histogram,
 };
-use tower_fanout_layers::{Event, EventSink, Rejection, breaker::State};
+use tower_fanout_layers::{Event, EventSink, event::MetricsSink};
 
-use crate::{
-    outcome::{ErrorKind, Status},
-    report::Branch,
-    run::RunObserver,
-};
+use crate::{outcome::Status, report::Branch, run::RunObserver};
 
 /// Counts the calls of one node.
 ///
-/// As an [`EventSink`], it counts the events of layers without a plan. The handles of frequent
-/// events are looked up once, at creation.
+/// As an [`EventSink`], it counts the events of layers without a plan. The handles of events and of frequent
+/// outcomes are looked up once, at creation.
 #[derive(Clone, Debug)]
 pub struct NodeMetrics {
     labels: Labels,
-    attempts: Counter,
+    events: MetricsSink,
     successes: Counter,
     seconds: Histogram,
 }
@@ -73,7 +67,11 @@ impl NodeMetrics {
             downstream: shared(downstream),
         };
         Self {
-            attempts: counter!("fanout_attempts_total", labels.with(None)),
+            events: MetricsSink::with_labels([
+                ("route", route),
+                ("node", node),
+                ("downstream", downstream),
+            ]),
             successes: ended(&labels, Status::Success.as_str()),
             seconds: histogram!("fanout_call_seconds", labels.with(None)),
             labels,
@@ -99,35 +97,9 @@ fn ended(labels: &Labels, outcome: &'static str) -> Counter {
     counter!("fanout_call_total", labels.with(Some(("outcome", outcome))))
 }
 
-/// Returns the label of a rejection: its error kind, except where one kind has several causes.
-fn reason(rejection: Rejection) -> &'static str {
-    match rejection {
-        Rejection::ClientThrottled => "throttled",
-        Rejection::Evicted => "evicted",
-        rejection => ErrorKind::from(rejection).as_str(),
-    }
-}
-
 impl EventSink for NodeMetrics {
     fn on(&self, event: Event) {
-        let with = |name, value| self.labels.with(Some((name, value)));
-        let counter = match event {
-            Event::Attempt { .. } => return self.attempts.increment(1),
-            Event::Rejected(rejection) => {
-                let reason = reason(rejection);
-                counter!("fanout_rejected_total", with("reason", reason))
-            }
-            Event::RetryStopped { by } => {
-                let by = by.as_str();
-                counter!("fanout_retries_stopped_total", with("by", by))
-            }
-            Event::BreakerChanged { to, .. } => {
-                let to = state(to);
-                counter!("fanout_breaker_transitions_total", with("to", to))
-            }
-            _ => return,
-        };
-        counter.increment(1);
+        self.events.on(event);
     }
 }
 
@@ -149,16 +121,6 @@ impl Metrics {
             "fanout_call_seconds",
             Unit::Seconds,
             "Duration of branches."
-        );
-        describe_counter!("fanout_attempts_total", "Attempts that were sent.");
-        describe_counter!("fanout_rejected_total", "Calls that a layer rejected.");
-        describe_counter!(
-            "fanout_retries_stopped_total",
-            "Retries that a rule stopped."
-        );
-        describe_counter!(
-            "fanout_breaker_transitions_total",
-            "State transitions of circuit breakers."
         );
         let nodes = nodes.into_iter();
         Self(
@@ -183,34 +145,32 @@ impl RunObserver for Metrics {
     }
 }
 
-/// Returns the label of a breaker state: `closed`, `open`, `half_open`, `forced_open`, `disabled` or
-/// `shadow_mode`, and `other` for a state that this version does not know.
-#[must_use]
-pub const fn state(state: State) -> &'static str {
-    match state {
-        State::Closed => "closed",
-        State::Open => "open",
-        State::HalfOpen => "half_open",
-        State::ForcedOpen => "forced_open",
-        State::Disabled => "disabled",
-        State::Shadow => "shadow_mode",
-        _ => "other",
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
+
+    use tower_fanout_layers::Rejection;
+
+    use crate::outcome::ErrorKind;
 
     #[test]
-    fn a_throttled_call_and_a_full_limit_have_different_reasons() {
-        for (rejection, expected) in [
-            (Rejection::ClientThrottled, "throttled"),
-            (Rejection::Evicted, "evicted"),
-            (Rejection::AtCapacity, "at_capacity"),
-            (Rejection::QueueTimeout, "queue_timeout"),
+    fn the_reason_of_a_rejection_is_its_error_kind_except_for_two_causes() {
+        let retry_after = Duration::ZERO;
+        for (rejection, reason) in [
+            (Rejection::AttemptTimeout, None),
+            (Rejection::Deadline, None),
+            (Rejection::DeadlineBeforeSend, None),
+            (Rejection::CircuitOpen { retry_after: None }, None),
+            (Rejection::AtCapacity, None),
+            (Rejection::Evicted, Some("evicted")),
+            (Rejection::QueueTimeout, None),
+            (Rejection::ClientThrottled, Some("throttled")),
+            (Rejection::RateLimited { retry_after }, None),
+            (Rejection::NoEndpoint, None),
+            (Rejection::DescriptorLimit, None),
         ] {
-            assert_eq!(reason(rejection), expected);
+            let kind = ErrorKind::from(rejection).as_str();
+            assert_eq!(rejection.as_str(), reason.unwrap_or(kind));
         }
     }
 }

@@ -11,7 +11,7 @@ use tokio::{
     task::JoinSet,
     time::{interval, sleep},
 };
-use tower_fanout::layers::{ConcurrencyLayer, ConfigError};
+use tower_fanout::layers::{ConcurrencyLayer, ConfigError, breaker};
 use tower_fanout_http::server::{
     self, CloseReason, Connections, ServerConfig, ServerTls, ShutdownOutcome, TlsErrorKind,
 };
@@ -172,7 +172,7 @@ fn measure(backend: &Backend) {
     let downstream = || backend.name.clone();
     let state = backend
         .breaker_state()
-        .map_or("closed", tower_fanout::metrics::state);
+        .map_or("closed", breaker::State::as_str);
     for label in ["closed", "open", "half_open"] {
         let value = if label == state { 1.0 } else { 0.0 };
         gauge!("fanout_breaker_state", "downstream" => downstream(), "state" => label).set(value);

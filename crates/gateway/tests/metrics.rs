@@ -83,6 +83,15 @@ fn labels() -> BTreeMap<&'static str, &'static [&'static str]> {
             &["route", "node", "downstream", "outcome"],
         ),
         ("fanout_connections", &["state"]),
+        (
+            "fanout_fallbacks_failed_total",
+            &["route", "node", "downstream"],
+        ),
+        (
+            "fanout_fallbacks_total",
+            &["route", "node", "downstream", "fallback"],
+        ),
+        ("fanout_hedges_total", &["route", "node", "downstream"]),
         ("fanout_corrid_replaced_total", &["reason"]),
         ("fanout_http_cancelled_total", &[]),
         ("fanout_http_rejected_total", &["code"]),
@@ -90,6 +99,10 @@ fn labels() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("fanout_http_unsent_bytes", &[]),
         ("fanout_inflight", &["downstream"]),
         ("fanout_logs_dropped_total", &[]),
+        (
+            "fanout_queue_seconds",
+            &["route", "node", "downstream", "le"],
+        ),
         ("fanout_queued", &["downstream"]),
         (
             "fanout_rejected_total",
@@ -99,6 +112,7 @@ fn labels() -> BTreeMap<&'static str, &'static [&'static str]> {
             "fanout_retries_stopped_total",
             &["route", "node", "downstream", "by"],
         ),
+        ("fanout_retries_total", &["route", "node", "downstream"]),
     ])
 }
 

@@ -184,6 +184,8 @@
 //! | `serde` | [config] structs that can be read from a file |
 //! | `chaos` | `ChaosLayer`, which injects faults |
 //! | `tower` | the errors of tower's `LoadShed`, `Buffer` and `Timeout` in a [`LayerError`] or [`BoxError`] are [rejections](AsRejection) |
+//! | `metrics` | `MetricsSink`, which counts the [events](event) of layers with the `metrics` facade |
+//! | `tracing` | `TracingSink`, which writes the [events](event) of layers with `tracing` |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -227,6 +227,31 @@ async fn ev_09_a_rejection_with_receivers_does_not_allocate() {
     assert_eq!(allocated.count_total, 0);
 }
 
+#[cfg(feature = "metrics")]
+#[tokio::test(start_paused = true)]
+async fn ev_09_counting_does_not_allocate() {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use tower_fanout_layers::event::MetricsSink;
+
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let sink = metrics::with_local_recorder(&recorder, || MetricsSink::new("users"));
+    let sink = Events::from(sink);
+    Laws::new(Observed(sink.clone()), |inner| observed_stack(&sink, inner))
+        .allocations()
+        .await;
+}
+
+#[cfg(feature = "tracing")]
+#[tokio::test(start_paused = true)]
+async fn ev_09_a_log_that_is_off_does_not_allocate() {
+    use tower_fanout_layers::event::TracingSink;
+
+    let sink = Events::from(TracingSink::new("users"));
+    Laws::new(Observed(sink.clone()), |inner| observed_stack(&sink, inner))
+        .allocations()
+        .await;
+}
+
 /// The user's request allocates when a retry clones its headers and extensions.
 #[cfg(feature = "http")]
 #[tokio::test(start_paused = true)]

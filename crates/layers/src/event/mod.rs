@@ -29,7 +29,8 @@
 //! # Names
 //!
 //! An event has no name of a layer or a service. A sink has the name instead: create one sink per name when
-//! you build the stack. No name is looked up while a call runs.
+//! you build the stack. No name is looked up while a call runs. The features `metrics` and `tracing` have
+//! ready-made sinks, `MetricsSink` and `TracingSink`, which are created with a name.
 //!
 //! The call of a fallback step has the receivers of the original call: [`Event::FallbackStarted`] marks its
 //! start. The layers of the fallback service have sinks of their own.
@@ -76,12 +77,20 @@
 //! [`TimeoutLayer`]: crate::TimeoutLayer
 
 mod layer;
+#[cfg(feature = "metrics")]
+mod metrics_sink;
 mod names;
 mod sink;
+#[cfg(feature = "tracing")]
+mod tracing_sink;
 
 use std::time::Duration;
 
+#[cfg(feature = "metrics")]
+pub use self::metrics_sink::MetricsSink;
 pub(crate) use self::sink::{CallEvents, SharedEvents, Sinks};
+#[cfg(feature = "tracing")]
+pub use self::tracing_sink::TracingSink;
 pub use self::{
     layer::{EventsLayer, WithEvents},
     sink::{EventSink, Events},
