@@ -14,8 +14,8 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_fanout_layers::{
     BoxError, BreakerConfig, BreakerLayer, CallContext, Class, ClassifyResult, ConcurrencyConfig,
     ConcurrencyLayer, DeadlineLayer, Event, EventSink, EventsLayer, Failure, FallbackLayer,
-    HedgeConfig, HedgeLayer, Rejection, RetryConfig, RetryLayer, ThrottleConfig, ThrottleLayer,
-    TimeoutLayer,
+    HedgeConfig, HedgeLayer, PerKeyConfig, PerKeyLayer, Rejection, RetryConfig, RetryLayer,
+    ThrottleConfig, ThrottleLayer, TimeoutLayer, WithCall,
     breaker::{OpenReason, State},
     event::{FallbackKind, RetryStopReason},
     hedge::HedgeDelay,
@@ -403,4 +403,31 @@ async fn ev_10_each_receiver_gets_the_error_that_a_fallback_replaces() {
     let request = idempotent_request().events(own);
     assert_eq!(service.oneshot(request).await, Ok(7));
     assert_eq!(sinks.map(|sink| sink.0.load(Ordering::Relaxed)), [1; 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ev_14_the_states_of_all_keys_report_to_the_sinks_of_the_template() {
+    let sink = EventRecorder::default();
+    let key = |request: &Request| *request.get();
+    let layer = PerKeyLayer::new(PerKeyConfig::new(), breaker().events(sink.clone()), key).unwrap();
+    let service = layer.layer(script().fail(BROKEN));
+    for tenant in [1, 2] {
+        let request = WithCall::new(tenant);
+        service.clone().oneshot(request).await.unwrap_err();
+    }
+    let reason = Some(OpenReason::Consecutive);
+    let opened = changed(State::Closed, State::Open, reason, false);
+    assert_eq!(sink.recorded(), [opened, opened]);
+    layer.get(&1).unwrap().handle().reset();
+    let closed = changed(State::Open, State::Closed, None, true);
+    assert_eq!(sink.recorded()[2..], [closed]);
+
+    let sink = EventRecorder::default();
+    let limit = ConcurrencyLayer::new(ConcurrencyConfig::new()).unwrap();
+    let limit = limit.events(sink.clone());
+    let layer = PerKeyLayer::new(PerKeyConfig::new(), limit, key).unwrap();
+    let service = layer.layer(script().respond(1));
+    service.oneshot(idempotent_request()).await.unwrap();
+    let waited = ms(0);
+    assert_eq!(sink.recorded(), [Event::PermitAcquired { waited }]);
 }

@@ -9,7 +9,7 @@ use std::{
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{Events, Sinks};
+use super::{Events, sink::SinkList};
 use crate::call::CallContext;
 
 /// A layer that gives a sink to all layers below, for each call that passes.
@@ -23,8 +23,8 @@ use crate::call::CallContext;
 /// sink with each layer instead: see [`RetryLayer::events`](crate::RetryLayer::events) and the method of the
 /// same name of the other layers.
 ///
-/// The layer allocates nothing for a call. Below another `EventsLayer`, the first call allocates the list of
-/// both sinks. The extensions of an `http::Request` without a `Call` are allocated, as by any layer that
+/// The layer allocates nothing for a call. Below two receivers, such as another `EventsLayer` and the call's
+/// own receiver, the first call allocates a list of sinks. The extensions of an `http::Request` without a `Call` are allocated, as by any layer that
 /// writes the metadata of a call.
 ///
 /// The branches of a fan-out have receivers of their own. Put the layer into the stack of each branch.
@@ -54,28 +54,19 @@ use crate::call::CallContext;
 #[derive(Clone)]
 pub struct EventsLayer(Arc<Shared>);
 
-/// The sinks of a layer, and their list together with those of the first layers above that were seen.
+/// The sinks of a layer, and the first list of sinks above that was joined with them.
 struct Shared {
-    sinks: Sinks,
-    joined: OnceLock<(Sinks, Sinks)>,
+    list: Arc<SinkList>,
+    joined: OnceLock<(Arc<SinkList>, Arc<SinkList>)>,
 }
 
 impl Shared {
-    /// Returns the sinks of the layers below, which are those `above` and those of this layer.
-    #[inline]
-    fn below(&self, above: &Sinks) -> Sinks {
-        if above.is_empty() {
-            self.sinks.clone()
-        } else {
-            self.join(above)
-        }
-    }
-
-    fn join(&self, above: &Sinks) -> Sinks {
-        let join = || above.join(&self.sinks);
-        let (known, joined) = self.joined.get_or_init(|| (above.clone(), join()));
-        if known.is(above) {
-            joined.clone()
+    /// Returns the sinks `above` and those of this layer. The list for the first sinks above is kept.
+    fn join(&self, above: &Arc<SinkList>) -> Arc<SinkList> {
+        let join = || Arc::new(above.join(&self.list));
+        let (known, joined) = self.joined.get_or_init(|| (Arc::clone(above), join()));
+        if Arc::ptr_eq(known, above) {
+            Arc::clone(joined)
         } else {
             join()
         }
@@ -86,10 +77,8 @@ impl EventsLayer {
     /// Creates a layer that adds `sink` to the receivers of each call.
     #[must_use]
     pub fn new(sink: impl Into<Events>) -> Self {
-        let mut sinks = Sinks::default();
-        sinks.add(sink.into());
         Self(Arc::new(Shared {
-            sinks,
+            list: Arc::new(SinkList::new(sink.into())),
             joined: OnceLock::new(),
         }))
     }
@@ -138,8 +127,8 @@ where
     #[inline]
     fn call(&mut self, mut request: Req) -> S::Future {
         if let Some(call) = request.call_mut() {
-            let stack = &mut call.events.stack;
-            *stack = self.layer.0.below(stack);
+            let layer = &self.layer.0;
+            call.events.add(&layer.list, |above| layer.join(above));
         }
         self.inner.call(request)
     }

@@ -43,6 +43,9 @@
 //! [`by_hand`](Event::BreakerChanged::by_hand) set. Another change of state is also reported to the call that
 //! caused it.
 //!
+//! The breakers and limits of a [`PerKeyLayer`](crate::PerKeyLayer) report to the sinks of its template. An
+//! event has no key.
+//!
 //! A limit or a throttle with the handle of a breaker rejects calls itself while the circuit is open.
 //! [`Rejected`](Event::Rejected) then goes to the sinks of that layer, not to those of the breaker.
 //!

@@ -75,7 +75,7 @@ impl<F: Fn(Event) + Send + Sync> EventSink for F {
 type Sink = Arc<dyn EventSink>;
 
 /// Runs a method of a sink. A panic is caught, so that neither the call nor another sink notices it.
-fn notify(sink: &dyn EventSink, handle: impl FnOnce(&dyn EventSink)) {
+fn notify(sink: &dyn EventSink, handle: &dyn Fn(&dyn EventSink)) {
     let _ = catch_unwind(AssertUnwindSafe(|| handle(sink)));
 }
 
@@ -96,40 +96,70 @@ fn notify(sink: &dyn EventSink, handle: impl FnOnce(&dyn EventSink)) {
 /// assert_eq!(*recorded.lock().unwrap(), [Event::Rejected(Rejection::NoEndpoint)]);
 /// ```
 #[derive(Clone, Default)]
-pub struct Events {
-    own: Option<Sink>,
-    pub(super) stack: Sinks,
+pub struct Events(Option<Receivers>);
+
+/// The receivers of a call that has one. Without them, a call has a single pointer to check.
+#[derive(Clone)]
+struct Receivers {
+    first: Sink,
+    more: Option<Arc<SinkList>>,
 }
 
 impl Events {
     /// No receiver. Events are dropped.
-    pub const NONE: Self = Self {
-        own: None,
-        stack: Sinks(None),
-    };
+    pub const NONE: Self = Self(None);
 
     /// Creates a handle that sends events to `sink`. To pass a sink without an `Arc`, use `Events::from`.
     #[must_use]
     pub fn new(sink: Arc<dyn EventSink>) -> Self {
-        Self {
-            own: Some(sink),
-            stack: Sinks(None),
-        }
+        Self(Some(Receivers {
+            first: sink,
+            more: None,
+        }))
     }
 
     /// Sends `event` to each receiver. A panic of a receiver is caught and ignored.
-    #[inline]
+    #[inline(always)]
     pub fn emit(&self, event: Event) {
-        if let Some(sink) = &self.own {
-            notify(&**sink, |sink| sink.on(event));
+        if let Some(receivers) = &self.0 {
+            receivers.notify(&|sink| sink.on(event));
         }
-        self.stack.notify(|sink| sink.on(event));
+    }
+
+    /// Adds `list`. If the call has a list already, `join` returns the list of both.
+    #[inline]
+    pub(super) fn add(
+        &mut self,
+        list: &Arc<SinkList>,
+        join: impl FnOnce(&Arc<SinkList>) -> Arc<SinkList>,
+    ) {
+        match &mut self.0 {
+            None => *self = Self::new(Arc::clone(list) as Sink),
+            Some(Receivers {
+                more: Some(above), ..
+            }) => *above = join(above),
+            Some(Receivers { more, .. }) => *more = Some(Arc::clone(list)),
+        }
     }
 
     fn into_sinks(self) -> impl Iterator<Item = Sink> {
-        let stack = self.stack.0.into_iter();
-        let stack = stack.flat_map(|sinks| sinks.to_vec());
-        self.own.into_iter().chain(stack)
+        let sinks = self.0.into_iter();
+        sinks.flat_map(|Receivers { first, more }| {
+            [Some(first), more.map(|list| list as Sink)]
+                .into_iter()
+                .flatten()
+        })
+    }
+}
+
+impl Receivers {
+    /// Runs `handle` for each receiver. Not inlined, to keep the path of a call without receivers short.
+    #[inline(never)]
+    fn notify(&self, handle: &dyn Fn(&dyn EventSink)) {
+        notify(&*self.first, handle);
+        if let Some(more) = &self.more {
+            more.notify(handle);
+        }
     }
 }
 
@@ -147,36 +177,63 @@ impl<S: EventSink + 'static> From<Arc<S>> for Events {
 
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_none = self.own.is_none() && self.stack.is_empty();
-        f.write_str(if is_none { "Events::NONE" } else { "Events" })
+        f.write_str(if self.0.is_some() {
+            "Events"
+        } else {
+            "Events::NONE"
+        })
     }
 }
 
-/// Sinks that are registered while a stack is built. Behind one thin pointer, because futures and calls
-/// hold them.
+/// Sinks that were registered while a stack was built. A list is a sink too.
 #[derive(Clone, Default)]
-pub(crate) struct Sinks(Option<Arc<Vec<Sink>>>);
+pub(super) struct SinkList(Vec<Sink>);
+
+impl SinkList {
+    pub(super) fn new(events: Events) -> Self {
+        Self(events.into_sinks().collect())
+    }
+
+    /// Returns these sinks followed by `more`.
+    pub(super) fn join(&self, more: &Self) -> Self {
+        Self(self.0.iter().chain(&more.0).cloned().collect())
+    }
+
+    #[inline(never)]
+    fn notify(&self, handle: &dyn Fn(&dyn EventSink)) {
+        for sink in &self.0 {
+            notify(&**sink, handle);
+        }
+    }
+}
+
+impl EventSink for SinkList {
+    fn on(&self, event: Event) {
+        self.notify(&|sink| sink.on(event));
+    }
+
+    fn on_replaced(&self, error: &dyn Fn() -> BoxError) {
+        self.notify(&|sink| sink.on_replaced(error));
+    }
+}
+
+/// The sinks of a layer. One thin pointer, because futures hold it.
+#[derive(Clone, Default)]
+pub(crate) struct Sinks(Option<Arc<SinkList>>);
 
 impl Sinks {
     /// Adds the receivers of `events` at the end.
     pub(crate) fn add(&mut self, events: Events) {
-        let sinks = self.0.get_or_insert_default();
-        Arc::make_mut(sinks).extend(events.into_sinks());
-    }
-
-    #[inline]
-    fn notify(&self, handle: impl Fn(&dyn EventSink)) {
-        if let Some(sinks) = &self.0 {
-            for sink in &**sinks {
-                notify(&**sink, &handle);
-            }
-        }
+        let list = Arc::make_mut(self.0.get_or_insert_default());
+        list.0.extend(events.into_sinks());
     }
 
     /// Sends `event` to the sinks, and then to the receivers of the call.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn emit(&self, call: &Events, event: Event) {
-        self.notify(|sink| sink.on(event));
+        if let Some(list) = &self.0 {
+            list.notify(&|sink| sink.on(event));
+        }
         call.emit(event);
     }
 
@@ -188,38 +245,18 @@ impl Sinks {
 
     /// Passes the error that a fallback replaces to the sinks and receivers. A panic of `error` is caught.
     pub(crate) fn replaced(&self, call: &Events, error: &dyn Fn() -> BoxError) {
-        self.notify(|sink| sink.on_replaced(error));
-        if let Some(sink) = &call.own {
-            notify(&**sink, |sink| sink.on_replaced(error));
+        if let Some(list) = &self.0 {
+            list.notify(&|sink| sink.on_replaced(error));
         }
-        call.stack.notify(|sink| sink.on_replaced(error));
-    }
-
-    #[inline]
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_none()
-    }
-
-    /// Returns `true` if both are the same list.
-    pub(super) fn is(&self, other: &Self) -> bool {
-        match (&self.0, &other.0) {
-            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-            (one, other) => one.is_none() && other.is_none(),
+        if let Some(receivers) = &call.0 {
+            receivers.notify(&|sink| sink.on_replaced(error));
         }
-    }
-
-    /// Returns these sinks followed by `more`.
-    pub(super) fn join(&self, more: &Self) -> Self {
-        let lists = [self, more]
-            .into_iter()
-            .filter_map(|list| list.0.as_deref());
-        Self(Some(Arc::new(lists.flatten().cloned().collect())))
     }
 }
 
 impl fmt::Debug for Sinks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.0.as_ref().map_or(0, |sinks| sinks.len());
+        let count = self.0.as_ref().map_or(0, |list| list.0.len());
         f.debug_struct("Sinks").field("count", &count).finish()
     }
 }
@@ -248,14 +285,21 @@ impl SharedEvents {
     }
 
     /// Sends `event` to the sinks, and then to the receivers of the call.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn emit(&self, call: &Events, event: Event) {
-        let mut end = self;
-        while let Some(registered) = end.0.get() {
-            notify(&*registered.sink, |sink| sink.on(event));
-            end = &registered.next;
+        if self.0.get().is_some() {
+            self.notify(event);
         }
         call.emit(event);
+    }
+
+    #[inline(never)]
+    fn notify(&self, event: Event) {
+        let mut end = self;
+        while let Some(registered) = end.0.get() {
+            notify(&*registered.sink, &|sink| sink.on(event));
+            end = &registered.next;
+        }
     }
 }
 
@@ -266,7 +310,7 @@ pub(crate) struct CallEvents {
 }
 
 impl CallEvents {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(layer: &Sinks, call: &Call) -> Self {
         Self {
             layer: layer.clone(),
@@ -274,7 +318,7 @@ impl CallEvents {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn emit(&self, event: Event) {
         self.layer.emit(&self.call, event);
     }
