@@ -63,9 +63,10 @@ async fn orders(headers: HeaderMap) -> Result<&'static str, StatusCode> {
     }
 }
 
-/// Lists the state of each tenant's breaker.
+/// Lists the state of each tenant's breaker, and of the breaker that tenants beyond `max_keys` share.
 fn list<F>(breakers: &PerKeyLayer<Tenant, F, BreakerLayer<ClassifyHttp>>) -> String {
-    let mut text = format!("{:?}\n", breakers.stats());
+    let others = breakers.overflow().handle().state();
+    let mut text = format!("{:?}\nothers: {others:?}\n", breakers.stats());
     for tenant in breakers.keys() {
         if let Some(breaker) = breakers.get(&tenant) {
             let state = breaker.handle().state();

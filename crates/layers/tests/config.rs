@@ -14,6 +14,7 @@ use tower_fanout_layers::{
     },
     config::Validate,
     hedge::{HedgeConfig, HedgeDelay, Quantile},
+    per_key::PerKeyConfig,
     retry::{BudgetConfig, Jitter, RetryConfig, RetryOn},
     throttle::ThrottleConfig,
     timeout::{DeadlineConfig, TimeoutConfig},
@@ -160,6 +161,11 @@ fn round_trips_a_concurrency_limit() {
 #[test]
 fn round_trips_a_throttle() {
     check_round_trips::<ThrottleConfig>(&[|throttle| throttle.window = DURATION]);
+}
+
+#[test]
+fn round_trips_limits_of_keys() {
+    check_round_trips::<PerKeyConfig>(&[|keys| keys.idle_after = Duration::from_secs(90)]);
 }
 
 #[cfg(feature = "http")]

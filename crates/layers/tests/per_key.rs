@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::{collections::HashMap, future::pending, time::Duration};
+use std::{collections::HashMap, future::pending, panic::AssertUnwindSafe, time::Duration};
 
 use common::*;
 use futures_util::{FutureExt, poll};
@@ -372,6 +372,20 @@ fn key_13_a_number_of_keys_out_of_range_is_an_error() {
         error.to_string(),
         "max_keys: must be within 1 to 10000000, got 0"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn key_04_a_template_function_that_panics_takes_no_place() {
+    let template = breaker();
+    let layer = keyed(max_keys(1), breaker()).template_for(move |tenant| match tenant {
+        7 => panic!("tenant 7 has no configuration"),
+        _ => template.clone(),
+    });
+    let call = AssertUnwindSafe(send(&layer, 7, Call::Succeeds)).catch_unwind();
+    assert!(call.await.is_err());
+    assert_eq!(layer.stats().keys, 0);
+    send(&layer, 8, Call::Succeeds).await.unwrap();
+    assert_eq!(layer.keys(), [8]);
 }
 
 #[test]
