@@ -1,5 +1,6 @@
 //! Costs of a breaker per key: time per call, memory, and threads that share the map.
 
+use tokio::time::Instant;
 use tower::{Layer, Service};
 use tower_fanout_layers::{
     BreakerConfig, BreakerLayer, ClassifyResult, PerKeyConfig, PerKeyLayer, WithCall,
@@ -75,7 +76,7 @@ fn known(keys: u64) -> impl Service<Ask, Response = u64, Error = Refused> {
     service
 }
 
-/// Prints the memory of a map for 100,000 keys, through which 1,000,000 keys pass.
+/// Prints the memory and the time of new keys of a map for 100,000 keys, through which 1,000,000 keys pass.
 pub(crate) fn memory(options: &Options) {
     let keys = if options.test { 1_000 } else { 10 * KEYS };
     let mut service = keyed(number);
@@ -84,10 +85,13 @@ pub(crate) fn memory(options: &Options) {
             (from..to).for_each(|key| drive(&mut service, WithCall::new(key)));
         })
     };
-    let (first, rest) = (pass(0, keys / 10), pass(keys / 10, keys));
+    let first = pass(0, keys / 10);
+    let start = Instant::now();
+    let rest = pass(keys / 10, keys);
+    let time = start.elapsed() / (keys - keys / 10) as u32;
     if !options.test {
         println!(
-            "{} MB for the first {KEYS} keys, {} MB more after {keys} keys",
+            "{} MB for the first {KEYS} keys, {} MB more after {keys} keys, {time:?} per new key",
             first.bytes_current / 1_000_000,
             rest.bytes_current / 1_000_000,
         );
