@@ -209,6 +209,20 @@ mod errors {
         }
     }
 
+    #[test]
+    fn reads_are_checked_in_plans_of_more_than_64_nodes() {
+        let found = refused(|plan| {
+            chain(plan, 130, None);
+            add(plan, "reads", |node| {
+                let reads = ["0", "63", "64", "99", "100", "129"];
+                let node = node.after_named("99");
+                reads.into_iter().fold(node, |node, on| node.reads(on))
+            });
+        });
+        let places = found.iter().map(|[_, place, ..]| place.as_str());
+        assert!(places.eq(["nodes.reads.reads[4]", "nodes.reads.reads[5]"]));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn fault_g6_deep_plans_build_and_long_cycles_are_reported() {
         for count in [100, 1000] {
