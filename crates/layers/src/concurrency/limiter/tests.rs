@@ -1,6 +1,7 @@
 //! Unit tests of the limiter.
 
 use super::*;
+use crate::concurrency::adaptive::AdaptiveConfig;
 
 fn limiter(max: u32, queue: u32) -> Arc<Limiter> {
     let config = ConcurrencyConfig {
@@ -216,23 +217,37 @@ async fn a_call_whose_estimated_wait_is_too_long_does_not_queue() {
     drop(running);
 }
 
+fn granted(limiter: &Arc<Limiter>) -> Permit {
+    match limiter.acquire(Priority::MAX, None, Waker::noop(), Instant::now()) {
+        Ok(Admission::Granted(permit)) => permit,
+        _ => panic!("a permit should be free"),
+    }
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_panic_is_a_measured_failure() {
-    let config = ConcurrencyConfig {
-        queue: 2,
-        max: 1,
-        ..ConcurrencyConfig::default()
-    };
-    let limiter = Arc::new(Limiter::new(&config));
-    let Ok(Admission::Granted(permit)) =
-        limiter.acquire(Priority::MAX, None, Waker::noop(), Instant::now())
-    else {
-        panic!("a permit was free");
-    };
+async fn a_dropped_call_is_measured_unless_it_was_not_sent() {
+    let limiter = limiter(1, 2);
+    let typical = || lock(&limiter.queue).typical_duration;
+    let mut rejected = granted(&limiter);
+    rejected.discard_measurement();
+    drop(rejected);
+    assert_eq!(typical(), None);
+    let dropped = granted(&limiter);
     tokio::time::advance(Duration::from_millis(40)).await;
-    permit.panicked();
-    assert_eq!(
-        lock(&limiter.queue).typical_duration,
-        Some(Duration::from_millis(40))
-    );
+    drop(dropped);
+    assert_eq!(typical(), Some(Duration::from_millis(40)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn panics_shrink_an_adaptive_limit() {
+    let adaptive = AdaptiveConfig::default();
+    let config = ConcurrencyConfig::default().adaptive(adaptive);
+    let limiter = Arc::new(Limiter::new(&config));
+    let before = limiter.max();
+    for _ in 0..500 {
+        let permit = granted(&limiter);
+        tokio::time::advance(Duration::from_millis(10)).await;
+        permit.panicked();
+    }
+    assert!(limiter.max() < before, "{} of {before}", limiter.max());
 }
