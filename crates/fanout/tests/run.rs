@@ -617,6 +617,24 @@ mod selection {
         assert_eq!(first.choose(&()).unwrap(), [when, when, when, plain]);
     }
 
+    #[test]
+    fn a_node_with_a_failed_condition_needs_no_dependencies() {
+        let mut plan = Plan::builder();
+        let base = plan.node("base", slow(1), |(), _| Ok(())).optional().key();
+        let extra = plan.node("extra", slow(1), |(), _| Ok(())).optional();
+        extra
+            .after(base)
+            .when(|()| Err(BranchError::template("extra")));
+        plan.node("plain", slow(1), |(), _| Ok(())).optional();
+        let fan_out = FanOut::new(plan.build().unwrap()).selection(Selection::named(&[], &[1, 2]));
+        let choices = fan_out.choose(&()).unwrap();
+        let plain = Choice::Run { required: false };
+        assert_eq!(
+            choices,
+            [Choice::Out, Choice::Skip(SkipReason::When), plain]
+        );
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_brownout_sheds_low_priorities_first_and_never_all() {
         let mut plan = Plan::builder();
@@ -665,6 +683,11 @@ mod selection {
             runs(0.15, 0.6).await,
             [0, 1, 2, 3],
             "a higher tier keeps more"
+        );
+        assert_eq!(
+            runs(0.5, 0.0).await,
+            [0, 2, 3],
+            "a priority of ten times the load stays"
         );
         assert_eq!(runs(0.9, 0.0).await, [0, 3]);
         assert_eq!(

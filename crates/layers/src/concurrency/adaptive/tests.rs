@@ -238,3 +238,17 @@ fn gradient2_forgets_fast_after_an_overload() {
     assert_usual([(0.75, 10.0), (0.25, 10.0)].into_iter(), 0.5);
     assert_usual([(1.0, 10.0), (0.125, 10.0)].into_iter(), 0.5625 * 0.9);
 }
+
+#[test]
+fn aimd_adds_one_and_vegas_keeps_the_queue_small() {
+    let latencies = |slow: f64| WindowLatencies {
+        slow: Duration::from_secs_f64(slow),
+        fastest: Duration::from_secs(1),
+    };
+    assert_eq!(algorithm::Aimd.next(10.0, &latencies(9.0)), 11.0);
+    // At a limit of 10, the step is 1. The queue is the share of the latency that is no work.
+    for (slow, next) in [(1.0, 16.0), (1.25, 11.0), (2.0, 10.0), (4.0, 9.0)] {
+        let vegas = algorithm::Vegas::default().next(10.0, &latencies(slow));
+        assert_eq!(vegas, next, "{slow}");
+    }
+}
