@@ -618,6 +618,18 @@ mod selection {
     }
 
     #[test]
+    fn a_brownout_keeps_a_node_that_runs() {
+        let mut plan = Plan::builder();
+        let never = plan.node("never", slow(1), |(), _| Ok(())).optional();
+        never.priority(Priority::MAX).when(|()| Ok(false));
+        plan.node("runs", slow(1), |(), _| Ok(())).optional();
+        let fan_out = FanOut::new(plan.build().unwrap()).brownout(Brownout::new(1.0));
+        let runs = Choice::Run { required: false };
+        let choices = fan_out.choose(&()).unwrap();
+        assert_eq!(choices, [Choice::Skip(SkipReason::When), runs]);
+    }
+
+    #[test]
     fn a_node_with_a_failed_condition_needs_no_dependencies() {
         let mut plan = Plan::builder();
         let base = plan.node("base", slow(1), |(), _| Ok(())).optional().key();

@@ -246,9 +246,21 @@ fn aimd_adds_one_and_vegas_keeps_the_queue_small() {
         fastest: Duration::from_secs(1),
     };
     assert_eq!(algorithm::Aimd.next(10.0, &latencies(9.0)), 11.0);
-    // At a limit of 10, the step is 1. The queue is the share of the latency that is no work.
-    for (slow, next) in [(1.0, 16.0), (1.25, 11.0), (2.0, 10.0), (4.0, 9.0)] {
-        let vegas = algorithm::Vegas::default().next(10.0, &latencies(slow));
-        assert_eq!(vegas, next, "{slow}");
+    // Up to a limit of 10 the step is 1, and at 100 it is 2. The queue is the share of the latency that is no
+    // work: 1 call of 2, then 3 and 6 of 8.
+    for (limit, slow, next) in [
+        (10.0, 1.0, 16.0),
+        (2.0, 2.0, 8.0),
+        (10.0, 1.25, 11.0),
+        (8.0, 1.6, 8.0),
+        (8.0, 4.0, 8.0),
+        (10.0, 4.0, 9.0),
+        (100.0, 1.0, 112.0),
+        (100.0, 1.05, 102.0),
+        (100.0, 1.1, 100.0),
+        (100.0, 1.25, 98.0),
+    ] {
+        let vegas = algorithm::Vegas::default().next(limit, &latencies(slow));
+        assert_eq!(vegas, next, "{limit} {slow}");
     }
 }
