@@ -9,7 +9,7 @@ use std::{
 };
 
 use tower_fanout_layers::{
-    BoxError, Class, Event,
+    BoxError, Class, Event, Rejection,
     event::{FallbackKind, RetryStopReason},
 };
 
@@ -141,7 +141,10 @@ impl Recorded {
                 self.waiting = self.waiting.saturating_sub(1);
                 self.queued += waited;
             }
-            Event::Rejected(_) => self.waiting = self.waiting.saturating_sub(1),
+            // The end of a wait. Other rejections may be those of an attempt beside it.
+            Event::Rejected(
+                Rejection::QueueTimeout | Rejection::Evicted | Rejection::CircuitOpen { .. },
+            ) => self.waiting = self.waiting.saturating_sub(1),
             // A stop reason counts only for the branch's own service, and only after an attempt was
             // sent: a fallback's retry layer reports through the same sink.
             Event::RetryStopped { by } if self.attempts > 0 && !self.fallback_called => {
@@ -150,6 +153,30 @@ impl Recorded {
             Event::FallbackStarted { .. } => self.fallback_called = true,
             Event::FallbackUsed { kind, .. } => self.fallback = Some(kind),
             _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fault_f44_an_attempt_in_a_queue_is_not_counted_until_it_has_a_permit() {
+        let waited = Duration::ZERO;
+        let timed_out = Event::Rejected(Rejection::AttemptTimeout);
+        for (events, sent) in [
+            (&[Event::Queued][..], 1),
+            // The first attempt times out while the second waits.
+            (&[Event::Queued, timed_out], 1),
+            (&[Event::Queued, Event::PermitAcquired { waited }], 2),
+        ] {
+            let mut recorded = Recorded::default();
+            for number in [1, 2] {
+                recorded.on(Event::Attempt { number });
+            }
+            events.iter().for_each(|event| recorded.on(*event));
+            assert_eq!(recorded.attempts - recorded.waiting, sent, "{events:?}");
         }
     }
 }
