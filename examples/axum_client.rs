@@ -15,25 +15,16 @@ use axum::{
     http::{Request, Response, Uri},
     routing::get,
 };
-use hyper_util::{
-    client::legacy::{Client, Error},
-    rt::TokioExecutor,
-};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tower::{ServiceBuilder, ServiceExt, buffer::Buffer, service_fn};
-use tower_fanout_http::problem::{Code, Problem};
+use tower_fanout_http::{
+    client::failure,
+    problem::{Code, Problem},
+};
 use tower_fanout_layers::{
     BreakerConfig, BreakerLayer, CallErrorLayer, ClassifyHttp, ClassifyResult, ConfigError,
-    Failure, LayerErrorLayer, RetryConfig, RetryLayer, TimeoutLayer, WithCall,
+    LayerErrorLayer, RetryConfig, RetryLayer, TimeoutLayer, WithCall,
 };
-
-/// Returns the kind of an error of the client. A request that was not sent can be retried.
-fn failure(error: &Error) -> Failure {
-    if error.is_connect() {
-        Failure::Connect
-    } else {
-        Failure::ConnectionReset
-    }
-}
 
 /// Builds the application. The users are at the address `users`.
 fn app(users: &Uri) -> Result<Router, ConfigError> {
@@ -46,7 +37,7 @@ fn app(users: &Uri) -> Result<Router, ConfigError> {
             ClassifyHttp::new(),
         )?)
         .layer(TimeoutLayer::new(Duration::from_millis(500))?)
-        .layer(CallErrorLayer::with(failure)) // the client's error cannot carry a rejection
+        .layer(CallErrorLayer::with(failure)) // knows which requests were not sent
         .service(Client::builder(TokioExecutor::new()).build_http());
     let user = async move |Path(id): Path<u64>| -> Result<Response<_>, Problem> {
         let request = Request::get(format!("{url}users/{id}")).body(String::new());

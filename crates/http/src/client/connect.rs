@@ -26,7 +26,7 @@ use tower_fanout_layers::{AsRejection, Rejection, config::ConfigError};
 use super::{
     ClientConfig, ClientError,
     endpoint::Endpoint,
-    error::find,
+    hyper_error::find,
     resolve::Lookup,
     wire::{LastError, Wire},
 };

@@ -2,11 +2,11 @@
 
 use std::{error::Error, fmt, io, sync::Arc};
 
-use h2::Reason;
 use http::Response;
 use hyper_util::client::legacy;
 use tower_fanout_layers::{AsRejection, BoxError, Failure, Rejection};
 
+use super::hyper_error::{find, kind};
 use crate::tls_error::TlsErrorKind;
 
 /// The reason why an attempt has no usable response: a [kind](Self::kind) or a [`Rejection`], and the
@@ -132,7 +132,7 @@ impl ClientErrorKind {
         }
     }
 
-    const fn failure(self) -> &'static Failure {
+    pub(super) const fn failure(self) -> &'static Failure {
         match self {
             Self::Dns
             | Self::AddressBlocked
@@ -320,22 +320,13 @@ impl ClientError {
         if let Some(refusal) = connect_error().filter(|last| last.explains(&error)) {
             return refusal;
         }
-        let (h2, h1) = (find::<h2::Error>(&error), find::<hyper::Error>(&error));
-        let kind = match (h2, h1) {
-            _ if error.is_connect() => ClientErrorKind::Connect,
-            // The call was waiting for a connection that another call was opening. The
-            // error then wraps neither an error of hyper nor one of h2.
-            (None, None) => {
-                return connect_error().unwrap_or_else(|| ClientErrorKind::Connect.into());
-            }
-            (Some(error), _) => of_stream(error),
-            (None, Some(error)) if error.is_canceled() => ClientErrorKind::NotProcessed,
-            (None, Some(error)) if error.is_parse() => ClientErrorKind::BadHead,
-            _ => ClientErrorKind::Reset,
+        let Some(kind) = kind(&error) else {
+            return connect_error().unwrap_or_else(|| ClientErrorKind::Connect.into());
         };
         // hyper has one error for both limits, and names it to servers only.
-        let too_large = |error: &hyper::Error| error.to_string().contains("too large");
-        if h1.is_some_and(|error| error.is_parse() && too_large(error)) {
+        let too_large =
+            |error: &hyper::Error| error.is_parse() && error.to_string().contains("too large");
+        if find(&error).is_some_and(too_large) {
             let limits = "the head exceeds max_head or has more than 100 headers";
             return Self::new(kind).caused_by(limits);
         }
@@ -394,36 +385,6 @@ pub(super) fn is_descriptor_limit(error: &io::Error) -> bool {
     error
         .raw_os_error()
         .is_some_and(|code| codes.contains(&code))
-}
-
-/// Returns the kind of the error of an HTTP/2 stream that ended before its response
-/// ([RFC 9113 §8.7](https://www.rfc-editor.org/rfc/rfc9113#section-8.7)).
-fn of_stream(error: &h2::Error) -> ClientErrorKind {
-    let reason = error.reason();
-    let refused = error.is_reset() && reason == Some(Reason::REFUSED_STREAM);
-    let left = error.is_go_away() && reason == Some(Reason::NO_ERROR);
-    if error.is_remote() && (refused || left) {
-        ClientErrorKind::NotProcessed
-    } else if error.is_library() {
-        ClientErrorKind::BadHead
-    } else {
-        ClientErrorKind::Reset
-    }
-}
-
-/// Returns the first error of type `T` among `error`, its sources, and the errors that an
-/// [`io::Error`] wraps.
-pub(super) fn find<'e, T: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e T> {
-    let wrapped = || {
-        error
-            .downcast_ref::<io::Error>()?
-            .get_ref()
-            .and_then(|error| find(error))
-    };
-    error
-        .downcast_ref()
-        .or_else(wrapped)
-        .or_else(|| find(error.source()?))
 }
 
 #[cfg(test)]

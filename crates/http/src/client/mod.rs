@@ -78,6 +78,11 @@
 //! # }
 //! ```
 //!
+//! # Other clients
+//!
+//! Layers work with any client. [`failure`] determines the kind of failure of an error of hyper-util's client, or
+//! of a client on hyper such as reqwest. `ClassifyHttp` reads the statuses of their responses too.
+//!
 //! The client itself calls [`strip`] on the headers of the request and of the
 //! response. A proxy that sends with another client must call it for both.
 
@@ -86,6 +91,7 @@ mod connect;
 mod endpoint;
 mod error;
 mod future;
+mod hyper_error;
 mod interim;
 mod pool;
 mod resolve;
@@ -115,6 +121,7 @@ pub use self::{
     endpoint::validate_endpoint,
     error::{ClientError, ClientErrorKind},
     future::ResponseFuture,
+    hyper_error::failure,
     resolve::{AddressPolicy, Resolve, Resolving},
 };
 use self::{endpoint::Endpoint, pool::Pool};

@@ -24,7 +24,7 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tower_fanout_layers::{ConfigError, config};
 
-use super::{ClientConfig, ClientError, ClientErrorKind, Http2, TlsErrorKind, error::find};
+use super::{ClientConfig, ClientError, ClientErrorKind, Http2, TlsErrorKind, hyper_error::find};
 use crate::pem::{certificates, provider, roots};
 
 /// The ALPN protocol id of HTTP/2.
