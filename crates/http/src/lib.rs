@@ -33,6 +33,7 @@
 //!
 //! | module | feature | contents |
 //! |---|---|---|
+//! | `extract` | `axum` | call metadata and the remaining time as arguments of axum handlers |
 //! | `server` | `server` | a server, plain or TLS, with timeouts for idle and slow clients; those for request bodies are in [`body`] |
 //! | [`media_type`] | | a strict parser for media types |
 //! | [`service`] | | the services that several of the layers share |
@@ -86,7 +87,7 @@
 //!
 //! | feature | adds |
 //! |---|---|
-//! | `axum` | [`Problem`](problem::Problem) as a response of axum handlers and, with `jwt`, an extractor of claims |
+//! | `axum` | [`Problem`](problem::Problem) as a response of axum handlers, extractors of call metadata and, with `jwt`, of claims |
 //! | `client` | the client for downstream services, on hyper |
 //! | `cors` | `cors`, on tower-http |
 //! | `decompression` | decoding of request bodies with gzip and Brotli |
@@ -106,6 +107,8 @@ pub mod correlation;
 #[cfg(feature = "cors")]
 pub mod cors;
 pub mod deadline;
+#[cfg(feature = "axum")]
+pub mod extract;
 pub mod forward;
 pub mod forwarded;
 pub mod guard;
