@@ -54,6 +54,13 @@
 //! Do not give a layer the handle of a breaker *above* it. While that breaker is half-open, its own
 //! probe would hold the slot, and the layer below would reject the probe.
 //!
+//! # Below a load balancer
+//!
+//! A breaker is always ready, because a rejection must not wait. A load balancer that compares the pending requests
+//! or the latencies of its endpoints would therefore prefer an endpoint whose circuit is open. Make the load of an
+//! endpoint depend on [`Handle::rejection`] too: it returns `None` as soon as a probe is due. The example
+//! `balance` does so for tower's `Balance`.
+//!
 //! [`Class::Success`]: crate::Class::Success
 //! [`Class::NonRetryable`]: crate::Class::NonRetryable
 //! [`Class::Failure`]: crate::Class::Failure
