@@ -102,10 +102,10 @@ impl Answers {
     /// does not depend on it.
     #[must_use]
     pub fn at<T: 'static>(&self, index: usize) -> Option<&T> {
-        if let Some(reader) = self.reader
-            && !self.plan.graph.ancestors.contains(reader, index)
-        {
-            return None;
+        if let Some(reader) = self.reader {
+            if !self.plan.graph.ancestors.contains(reader, index) {
+                return None;
+            }
         }
         self.cells.get(index)?.as_ref()?.answer()?.downcast_ref()
     }

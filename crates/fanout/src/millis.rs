@@ -24,7 +24,7 @@ impl Serialize for Millis {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let micros = self.micros();
         // A whole number has no decimal point.
-        if micros.is_multiple_of(1000) {
+        if micros % 1000 == 0 {
             serializer.serialize_u64(micros / 1000)
         } else {
             serializer.serialize_f64(micros as f64 / 1000.0)

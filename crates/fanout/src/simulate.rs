@@ -116,9 +116,10 @@ impl SimulatedNodes<'_> {
         let mut spans = vec![None; self.choices.len()];
         let mut now = Duration::ZERO;
         loop {
-            while running.len() < at_once
-                && let Some((_, _, node)) = ready.pop_first()
-            {
+            while running.len() < at_once {
+                let Some((_, _, node)) = ready.pop_first() else {
+                    break;
+                };
                 let end = now.saturating_add(times[node]);
                 spans[node] = Some((now, end));
                 running.push(Reverse((end, node)));
@@ -128,9 +129,10 @@ impl SimulatedNodes<'_> {
             };
             // All nodes that end at this time are released before the next node starts.
             now = end;
-            while let Some(&Reverse((end, node))) = running.peek()
-                && end == now
-            {
+            while let Some(&Reverse((end, node))) = running.peek() {
+                if end != now {
+                    break;
+                }
                 running.pop();
                 for &next in self.plan.dependents[node]
                     .iter()

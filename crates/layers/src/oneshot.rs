@@ -71,10 +71,10 @@ impl<S: Service<Req>, Req> Oneshot<S, Req> {
 
     /// Waits until the service is ready, or has failed to become ready. Does not call the service.
     pub(crate) fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if let Projected::Waiting { service, .. } = self.as_mut().project()
-            && let Err(error) = ready!(service.poll_ready(cx))
-        {
-            self.set(Self::failed(error));
+        if let Projected::Waiting { service, .. } = self.as_mut().project() {
+            if let Err(error) = ready!(service.poll_ready(cx)) {
+                self.set(Self::failed(error));
+            }
         }
         Poll::Ready(())
     }

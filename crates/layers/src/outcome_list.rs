@@ -58,8 +58,9 @@ mod form {
                 Item::Status(status) if STATUSES.contains(&status) => statuses.push(status),
                 Item::Status(status) => {
                     let (low, high) = STATUSES.into_inner();
-                    let message = format_args!("must be within {low} to {high}, got {status}");
-                    return Err(D::Error::custom(message));
+                    return Err(D::Error::custom(format_args!(
+                        "must be within {low} to {high}, got {status}"
+                    )));
                 }
                 Item::Word(word) => match flags.iter_mut().find(|(name, _)| *name == word) {
                     Some((_, flag)) => **flag = true,

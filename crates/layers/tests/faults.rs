@@ -214,7 +214,7 @@ async fn fault_f32_a_flapping_service_does_not_flap_the_circuit() {
     });
     let flapping = Arc::new(AtomicUsize::new(0));
     let service = layer.layer(service_fn(move |_: Request| {
-        let good = flapping.fetch_add(1, Relaxed).is_multiple_of(2);
+        let good = flapping.fetch_add(1, Relaxed) % 2 == 0;
         async move { if good { Ok(1) } else { Err(BROKEN) } }
     }));
     let (mut opened, mut since) = (0, None::<Instant>);

@@ -197,10 +197,10 @@ impl<'o> Outlook<'o> {
             let hard = &mut self.simulated.plan.nodes[node].hard_dependencies();
             if hard.any(|before| late.iter().any(|(other, _)| *other == before)) {
                 late.push((node, SkipReason::Dependency));
-            } else if let (Some(start), Some(_)) = (schedule.start(node), self.bounds.deadline)
-                && self.budget(node, start, chains[node]).is_none()
-            {
-                late.push((node, SkipReason::NoTime));
+            } else if let (Some(start), Some(_)) = (schedule.start(node), self.bounds.deadline) {
+                if self.budget(node, start, chains[node]).is_none() {
+                    late.push((node, SkipReason::NoTime));
+                }
             }
         }
         late

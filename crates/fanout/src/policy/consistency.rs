@@ -1,6 +1,6 @@
 //! Checks the parts of a policy against each other.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use tower_fanout_layers::{
     ConfigError,
@@ -30,7 +30,7 @@ pub(super) fn errors(policy: &Policy) -> Vec<ConfigError> {
 fn require(
     is_valid: bool,
     field: &'static str,
-    rule: fmt::Arguments<'_>,
+    rule: String,
     got: Duration,
 ) -> Option<ConfigError> {
     let message = format!("must be {rule}, got {}", written(got));
@@ -39,7 +39,7 @@ fn require(
 
 fn attempt_within_total(policy: &Policy) -> Option<ConfigError> {
     let (attempt, total) = (policy.attempt_timeout?, policy.total_timeout?);
-    let rule = format_args!("<= total_timeout ({})", written(total));
+    let rule = format!("<= total_timeout ({})", written(total));
     require(attempt <= total, "attempt_timeout", rule, attempt)
 }
 
@@ -47,7 +47,7 @@ fn attempt_within_total(policy: &Policy) -> Option<ConfigError> {
 fn total_allows_an_attempt(policy: &Policy) -> Option<ConfigError> {
     let total = policy.total_timeout?;
     let is_valid = policy.attempt_timeout.is_some() || total >= MIN_USEFUL;
-    let rule = format_args!(">= {} if attempt_timeout is off", written(MIN_USEFUL));
+    let rule = format!(">= {} if attempt_timeout is off", written(MIN_USEFUL));
     require(is_valid, "total_timeout", rule, total)
 }
 
@@ -71,7 +71,7 @@ fn wait_within_total(policy: &Policy) -> Option<ConfigError> {
         .as_ref()
         .filter(|limit| limit.queue > 0)?;
     let (wait, total) = (limit.max_wait, policy.total_timeout?);
-    let rule = format_args!("<= total_timeout ({})", written(total));
+    let rule = format!("<= total_timeout ({})", written(total));
     require(wait <= total, "concurrency.max_wait", rule, wait)
 }
 
@@ -83,7 +83,7 @@ fn window_of_two_attempts(policy: &Policy) -> Option<ConfigError> {
         return None;
     };
     let is_valid = window >= attempt.saturating_mul(2);
-    let rule = format_args!(">= twice attempt_timeout ({})", written(attempt));
+    let rule = format!(">= twice attempt_timeout ({})", written(attempt));
     require(is_valid, "circuit_breaker.window", rule, window)
 }
 
@@ -108,7 +108,7 @@ fn hedge_within_attempt(policy: &Policy) -> Option<ConfigError> {
         HedgeDelay::Quantile(quantile) => ("hedge.delay.floor", quantile.floor),
         _ => return None,
     };
-    let rule = format_args!("< attempt_timeout ({})", written(attempt));
+    let rule = format!("< attempt_timeout ({})", written(attempt));
     require(delay < attempt, field, rule, delay)
 }
 

@@ -87,7 +87,7 @@ impl RunClock {
     /// Records the start of a node, and returns its time relative to the start of the run. `first`
     /// is `true` if no other node is in flight.
     pub(super) fn start(&mut self, first: bool) -> Duration {
-        if first && let Some(idle) = self.idle.take() {
+        if let Some(idle) = self.idle.take_if(|_| first) {
             // The time since then was not spent by a service, so it counts as overhead and must be
             // exact. If several nodes start and end within one turn, only the first start is worth
             // a reading.

@@ -22,11 +22,11 @@ pub(crate) fn choose(
     strategy: Strategy,
     holds: impl Fn(usize) -> Result<Result<bool, BranchError>, SelectError>,
 ) -> Result<Vec<Choice>, SelectError> {
-    if let Selection::Named { required, optional } = &options.selection
-        && let Some(&node) =
-            (required.iter().chain(optional)).find(|&&node| node >= plan.nodes.len())
-    {
-        return Err(SelectError::UnknownNode { node });
+    if let Selection::Named { required, optional } = &options.selection {
+        let mut named = required.iter().chain(optional);
+        if let Some(&node) = named.find(|&&node| node >= plan.nodes.len()) {
+            return Err(SelectError::UnknownNode { node });
+        }
     }
     let mut chooser = Chooser {
         plan,

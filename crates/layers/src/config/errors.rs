@@ -60,8 +60,12 @@ impl ConfigErrors {
         range: RangeInclusive<T>,
     ) -> Self {
         let [low, high] = [*range.start(), *range.end()].map(Value::written);
-        let rule = format_args!("within {low} to {high}");
-        self.require(field, value, |value| range.contains(&value), rule)
+        self.require(
+            field,
+            value,
+            |value| range.contains(&value),
+            format_args!("within {low} to {high}"),
+        )
     }
 
     /// Requires that the value is at least `low`.
@@ -72,8 +76,12 @@ impl ConfigErrors {
         value: impl Into<Option<T>>,
         low: T,
     ) -> Self {
-        let rule = format_args!(">= {}", low.written());
-        self.require(field, value, |value| low <= value, rule)
+        self.require(
+            field,
+            value,
+            |value| low <= value,
+            format_args!(">= {}", low.written()),
+        )
     }
 
     /// Requires that the value does not exceed the value of another field.
@@ -85,8 +93,12 @@ impl ConfigErrors {
         limit_name: &str,
         limit: T,
     ) -> Self {
-        let rule = format_args!("<= {limit_name} ({})", limit.written());
-        self.require(field, value, |value| value <= limit, rule)
+        self.require(
+            field,
+            value,
+            |value| value <= limit,
+            format_args!("<= {limit_name} ({})", limit.written()),
+        )
     }
 
     /// Requires that the value is not below the value of another field.
@@ -98,8 +110,12 @@ impl ConfigErrors {
         limit_name: &str,
         limit: T,
     ) -> Self {
-        let rule = format_args!(">= {limit_name} ({})", limit.written());
-        self.require(field, value, |value| limit <= value, rule)
+        self.require(
+            field,
+            value,
+            |value| limit <= value,
+            format_args!(">= {limit_name} ({})", limit.written()),
+        )
     }
 
     /// Requires a duration above zero.

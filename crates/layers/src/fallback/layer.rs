@@ -304,10 +304,10 @@ where
         // The steps get the deadline without the reserve, so it is read before it is changed.
         let kept = chain.keep.map(|keep| keep(&request));
         let (deadline, events) = (request.call().deadline, request.call().events.clone());
-        if let Some(deadline) = chain.deadline(deadline)
-            && let Some(call) = request.call_mut()
-        {
-            call.deadline = Some(deadline);
+        if let Some(deadline) = chain.deadline(deadline) {
+            if let Some(call) = request.call_mut() {
+                call.deadline = Some(deadline);
+            }
         }
         let future = self.inner.call(request);
         ResponseFuture::new(future, &self.layer, kept, deadline, events)

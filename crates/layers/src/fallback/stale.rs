@@ -128,10 +128,10 @@ where
         let before = kept.answers.insert(key, answer);
         if let Some(before) = before {
             kept.by_age.remove(&before.number);
-        } else if kept.answers.len() > self.max.get()
-            && let Some((_, oldest)) = kept.by_age.pop_first()
-        {
-            kept.answers.remove(&oldest);
+        } else if kept.answers.len() > self.max.get() {
+            if let Some((_, oldest)) = kept.by_age.pop_first() {
+                kept.answers.remove(&oldest);
+            }
         }
     }
 

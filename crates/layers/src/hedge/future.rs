@@ -286,15 +286,15 @@ where
     /// poll may have cached a time that is old by now.
     fn poll_attempts(&mut self, cx: &mut task::Context<'_>) -> Option<End<S::Response, S::Error>> {
         poll_clock::forget();
-        if let Some(primary) = self.primary.as_mut().as_pin_mut()
-            && let Poll::Ready(result) = primary.poll(cx)
-        {
-            self.primary.set(None);
-            return Some(End {
-                result,
-                elapsed: poll_clock::now() - *self.since,
-                hedge: None,
-            });
+        if let Some(primary) = self.primary.as_mut().as_pin_mut() {
+            if let Poll::Ready(result) = primary.poll(cx) {
+                self.primary.set(None);
+                return Some(End {
+                    result,
+                    elapsed: poll_clock::now() - *self.since,
+                    hedge: None,
+                });
+            }
         }
         for index in 0..self.hedges.len() {
             poll_clock::forget();

@@ -93,8 +93,10 @@ impl Budget {
             return false;
         }
         // Only for a shared budget, because writing may allocate the metadata of the call.
-        if is_shared && let Some(call) = request.call_mut() {
-            call.counted_in = id;
+        if is_shared {
+            if let Some(call) = request.call_mut() {
+                call.counted_in = id;
+            }
         }
         true
     }

@@ -103,10 +103,10 @@ where
             .events
             .emit(&events, Event::Attempt { number: 1 });
         let last = attempts.is_last(call);
-        if call.last_attempt != last
-            && let Some(call) = request.call_mut()
-        {
-            call.last_attempt = last;
+        if call.last_attempt != last {
+            if let Some(call) = request.call_mut() {
+                call.last_attempt = last;
+            }
         }
         let core = &retry.core;
         // Without retries, the budget is not used.
@@ -147,10 +147,10 @@ where
         let class = self.classify.classify(result, elapsed);
         // A layer below rejected the retry, so the retry was never sent and costs nothing. `NoEndpoint`
         // is retried, so it keeps its cost and the budget bounds these retries.
-        if let (Class::Rejected(rejection), Some(spent)) = (class, spent)
-            && rejection != Rejection::NoEndpoint
-        {
-            spent.refund();
+        if let (Class::Rejected(rejection), Some(spent)) = (class, spent) {
+            if rejection != Rejection::NoEndpoint {
+                spent.refund();
+            }
         }
         self.core
             .events
@@ -186,10 +186,10 @@ where
         let spent = earlier.as_mut().and_then(|earlier| earlier.spent.take());
         let (class, next) = self.ended(result.as_ref(), elapsed, spent);
         // The rejected attempt was never sent, so the call ends with the result of the one before.
-        if let Class::Rejected(_) = class
-            && let Some(last) = earlier.and_then(|earlier| earlier.last)
-        {
-            result = last;
+        if let Class::Rejected(_) = class {
+            if let Some(last) = earlier.and_then(|earlier| earlier.last) {
+                result = last;
+            }
         }
         let Some((pause, paid)) = next else {
             self.state.set(State::Done);

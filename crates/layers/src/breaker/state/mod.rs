@@ -109,11 +109,10 @@ pub(super) enum Effect {
 
 impl Effect {
     pub(super) fn of(class: Class, config: &BreakerConfig) -> Self {
-        if config.open_on_retry_after
-            && let Some(wait) = class.retry_after()
-            && !wait.is_zero()
-        {
-            return Self::RetryAfter(wait);
+        if config.open_on_retry_after {
+            if let Some(wait) = class.retry_after().filter(|wait| !wait.is_zero()) {
+                return Self::RetryAfter(wait);
+            }
         }
         match class {
             Class::Success | Class::NonRetryable(_) => Self::Good,
@@ -494,10 +493,10 @@ impl Machine {
     fn open(&mut self, reason: OpenReason, now: Instant, random: impl FnOnce() -> f64) {
         // Flap damping: only a breaker that stayed closed for long starts again at the first open
         // time.
-        if let Phase::Closed { since } = self.phase
-            && now.saturating_duration_since(since) >= self.config.backoff_reset_after
-        {
-            self.trips = 0;
+        if let Phase::Closed { since } = self.phase {
+            if now.saturating_duration_since(since) >= self.config.backoff_reset_after {
+                self.trips = 0;
+            }
         }
         let open = open_time(&self.config, self.trips, random());
         self.trips = self.trips.saturating_add(1);

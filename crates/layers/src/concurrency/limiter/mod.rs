@@ -228,9 +228,10 @@ impl Limiter {
     fn grant(&self, mut queue: MutexGuard<'_, Queue>) {
         // While calls wait, only this method adds running calls, and only under the lock.
         let mut granted = Vec::new();
-        while self.in_flight() < self.max()
-            && let Some((_, waker)) = queue.waiters.pop_first()
-        {
+        while self.in_flight() < self.max() {
+            let Some((_, waker)) = queue.waiters.pop_first() else {
+                break;
+            };
             // The call moves from the waiting to the running calls.
             self.counts
                 .fetch_sub(ONE_WAITING - ONE_RUNNING, Ordering::AcqRel);
