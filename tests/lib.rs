@@ -1,0 +1,6 @@
+//! Runs the code of pages in `docs` as doctests.
+
+/// Claims about our layers and those of other crates.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/why.md")]
+struct Why;
