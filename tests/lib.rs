@@ -4,3 +4,8 @@
 #[cfg(doctest)]
 #[doc = include_str!("../docs/why.md")]
 struct Why;
+
+/// Code before and after a migration.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/migrating.md")]
+struct Migrating;
