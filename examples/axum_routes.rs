@@ -20,17 +20,17 @@ use http::{Request, Uri, header::CONTENT_TYPE};
 use tokio::{net::TcpListener, time::Instant};
 use tower::{Layer, Service, ServiceExt};
 use tower_fanout::{
-    BranchError, Downstream, FanOut, FanOutError, FanOutResponse, Plan, Policy, Strategy,
+    BranchError, Downstream, FanOut, FanOutResponse, Plan, Policy, Strategy,
     layers::{ClassifyHttp, ConfigError, Deadline, WithCall, timeout::TimeoutConfig},
     stack::stack,
 };
 use tower_fanout_http::{
     attempt_headers::AttemptHeadersLayer,
     client::{Client, ClientConfig},
-    problem::{Code, Problem},
+    problem::Problem,
 };
 use tower_fanout_json::{
-    Json, problem,
+    Json,
     response::{AcceptLayer, JsonLayer},
 };
 
@@ -117,14 +117,13 @@ fn ask(path: &str) -> Result<Request<Bytes>, BranchError> {
 
 /// Creates a route that responds with the result of `fan_out` within `time`.
 fn route(fan_out: FanOut<WithCall<u64>>, time: Duration) -> MethodRouter {
-    get(async move |Path(id): Path<u64>| {
-        let request = WithCall::new(id).deadline(Deadline::at(Instant::now() + time));
-        match fan_out.clone().oneshot(request).await {
-            Ok(answer) => respond(&fan_out, &answer),
-            Err(FanOutError::Failed { verdict, .. }) => problem(verdict).into_response(None),
-            Err(_) => Problem::new(Code::NoServices).into_response(None),
-        }
-    })
+    get(
+        async move |Path(id): Path<u64>| -> Result<Response, Problem> {
+            let request = WithCall::new(id).deadline(Deadline::at(Instant::now() + time));
+            let answer = fan_out.clone().oneshot(request).await?; // 502, 503 or 504 by the causes
+            Ok(respond(&fan_out, &answer))
+        },
+    )
 }
 
 /// Builds an object with the response of each node under its name, byte for byte.

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt};
 
-use tower_fanout_layers::{AsRejection, Rejection};
+use tower_fanout_layers::{AsRejection, Failure, Rejection};
 
 use crate::{
     answer::FanOutResponse,
@@ -76,7 +76,7 @@ impl fmt::Display for FanOutError {
             - response.report.count(Status::Fallback);
         let cause = match verdict {
             Verdict::Timeout => "timed out",
-            Verdict::Unavailable { .. } => "rejected locally",
+            Verdict::Unavailable(_) => "rejected locally",
             Verdict::Failed => "failed",
         };
         let of = response.report.branches.len();
@@ -105,11 +105,38 @@ impl From<Rejection> for FanOutError {
     }
 }
 
+/// Says to the layers above why the run failed.
+///
+/// | error | rejection or failure |
+/// |---|---|
+/// | `Rejected` | its rejection |
+/// | `Failed` with [`Verdict::Unavailable`] | the rejection of the verdict |
+/// | `Failed` with [`Verdict::Timeout`] | [`Failure::AttemptTimeout`] |
+/// | `Failed` with [`Verdict::Failed`] | [`Failure::Status`] 502 |
+/// | `Select` | [`Failure::Other`] |
+///
+/// So `?` converts the error of a failed run into a `Problem` of the crate `tower-fanout-http` with the status 503,
+/// 504 or 502.
 impl AsRejection for FanOutError {
     fn as_rejection(&self) -> Option<&Rejection> {
         match self {
             Self::Rejected(rejection) => Some(rejection),
+            Self::Failed {
+                verdict: Verdict::Unavailable(rejection),
+                ..
+            } => Some(rejection),
             _ => None,
+        }
+    }
+
+    fn failure(&self) -> Failure {
+        match self {
+            Self::Failed { verdict, .. } if *verdict == Verdict::Timeout => Failure::AttemptTimeout,
+            Self::Failed { .. } => Failure::Status {
+                code: 502,
+                retry_after: None,
+            },
+            _ => Failure::Other,
         }
     }
 }
@@ -133,12 +160,58 @@ impl From<FanOutError> for BranchError {
             FanOutError::Select(_) => (ErrorKind::Internal, None),
             FanOutError::Failed { verdict, .. } => match verdict {
                 Verdict::Timeout => (ErrorKind::Timeout, None),
-                Verdict::Unavailable { retry_after } => (ErrorKind::AtCapacity, *retry_after),
+                Verdict::Unavailable(rejection) => (ErrorKind::AtCapacity, rejection.retry_after()),
                 Verdict::Failed => (ErrorKind::Internal, None),
             },
         };
         let message = "required services have no answer";
         let branch = Self::new(kind, message).with_retry_after(wait);
         branch.with_source(Box::new(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use tower::{ServiceExt, service_fn};
+    use tower_fanout_layers::LayerError;
+
+    use super::*;
+    use crate::{FanOut, Plan};
+
+    /// Returns the error of a run whose only node fails with `cause`.
+    async fn run(cause: fn() -> LayerError) -> FanOutError {
+        let service = service_fn(move |()| ready(Err::<(), _>(cause())));
+        let mut plan = Plan::builder();
+        plan.node("user", service, |(): &(), _| Ok(()));
+        let fan_out = FanOut::new(plan.build().unwrap());
+        fan_out.oneshot(()).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn er_05_the_error_of_a_run_has_the_rejection_or_failure_of_its_causes() {
+        const RATE_LIMITED: Rejection = Rejection::RateLimited {
+            retry_after: std::time::Duration::from_secs(7),
+        };
+        let retry_after = RATE_LIMITED.retry_after();
+        let error = run(|| RATE_LIMITED.into()).await;
+        let rejection = Rejection::CircuitOpen { retry_after };
+        assert_eq!(error.as_rejection(), Some(&rejection));
+
+        let error = run(|| Rejection::Deadline.into()).await;
+        assert_eq!(error.as_rejection(), None);
+        assert_eq!(error.failure(), Failure::AttemptTimeout);
+
+        let error = run(|| Failure::Connect.into()).await;
+        let (code, retry_after) = (502, None);
+        assert_eq!(error.as_rejection(), None);
+        assert_eq!(error.failure(), Failure::Status { code, retry_after });
+
+        let error = FanOutError::Select(SelectError::Nothing);
+        assert_eq!(
+            (error.as_rejection(), error.failure()),
+            (None, Failure::Other)
+        );
     }
 }

@@ -2,6 +2,8 @@
 
 use std::num::NonZeroUsize;
 
+use tower_fanout_layers::Rejection;
+
 use crate::{
     outcome::{SkipReason, Status},
     report::{Branch, Report},
@@ -169,11 +171,10 @@ pub enum Verdict {
     Timeout,
     /// All causes are local rejections ([`ErrorKind::is_rejection`](crate::ErrorKind::is_rejection)):
     /// no call was sent, or its last attempt was not.
-    Unavailable {
-        /// The longest [`retry_after`](crate::BranchError::retry_after) of the causes. `None` if no
-        /// cause has one.
-        retry_after: Option<std::time::Duration>,
-    },
+    ///
+    /// Contains the rejection of the run as a whole, a [`Rejection::CircuitOpen`] with the longest
+    /// [`retry_after`](crate::BranchError::retry_after) of the causes. `None` if no cause has one.
+    Unavailable(Rejection),
     /// Timeouts and local rejections together, at least one other failure, or no failure at all, for
     /// example because the needed nodes were skipped or cancelled.
     Failed,
@@ -201,7 +202,7 @@ impl Verdict {
         }
         match (timeouts, refusals, others) {
             (1.., 0, 0) => Self::Timeout,
-            (0, 1.., 0) => Self::Unavailable { retry_after },
+            (0, 1.., 0) => Self::Unavailable(Rejection::CircuitOpen { retry_after }),
             _ => Self::Failed,
         }
     }

@@ -62,6 +62,9 @@ fn kind_of(kind: ClientErrorKind) -> ErrorKind {
 
 /// Returns the problem details for a run that failed with `verdict`.
 ///
+/// `Problem::from` converts a whole `FanOutError` in the same way, except that a problem has no `retryAfter` if the
+/// verdict has none.
+///
 /// | verdict | status | `code` | `retryAfter` |
 /// |---|---|---|---|
 /// | [`Verdict::Timeout`] | 504 | `upstream_timeout` | none |
@@ -71,8 +74,8 @@ fn kind_of(kind: ClientErrorKind) -> ErrorKind {
 pub fn problem(verdict: Verdict) -> Problem {
     match verdict {
         Verdict::Timeout => Problem::new(Code::UpstreamTimeout),
-        Verdict::Unavailable { retry_after } => {
-            let retry_after = retry_after.unwrap_or(Duration::from_secs(1));
+        Verdict::Unavailable(rejection) => {
+            let retry_after = rejection.retry_after().unwrap_or(Duration::from_secs(1));
             Problem::new(Code::UpstreamUnavailable).retry_after(retry_after)
         }
         _ => Problem::new(Code::UpstreamFailed),
@@ -81,9 +84,13 @@ pub fn problem(verdict: Verdict) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use std::error::Error;
+    use std::{error::Error, future::ready};
 
-    use tower_fanout::layers::Rejection;
+    use tower::{ServiceExt, service_fn};
+    use tower_fanout::{
+        FanOut, Plan,
+        layers::{LayerError, Rejection},
+    };
 
     use super::*;
 
@@ -116,5 +123,28 @@ mod tests {
         let branch = branch_error(Rejection::DescriptorLimit.into());
         assert_eq!(branch.kind(), ErrorKind::DescriptorLimit);
         assert_eq!(branch.retry_after(), Some(Duration::from_secs(1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn er_05_the_error_of_a_run_becomes_the_problem_of_its_verdict() {
+        const CIRCUIT_OPEN: Rejection = Rejection::CircuitOpen {
+            retry_after: Some(Duration::from_secs(7)),
+        };
+        let cases: [(fn() -> LayerError, Verdict); 3] = [
+            (|| Rejection::AttemptTimeout.into(), Verdict::Timeout),
+            (|| CIRCUIT_OPEN.into(), Verdict::Unavailable(CIRCUIT_OPEN)),
+            (|| "broken".into(), Verdict::Failed),
+        ];
+        for (error, verdict) in cases {
+            let service = service_fn(move |()| ready(Err::<(), _>(error())));
+            let mut plan = Plan::builder();
+            plan.node("user", service, |(): &(), _| Ok(()));
+            let error = FanOut::new(plan.build().unwrap())
+                .oneshot(())
+                .await
+                .unwrap_err();
+            let expected = problem(verdict).to_json(None);
+            assert_eq!(Problem::from(error).to_json(None), expected);
+        }
     }
 }

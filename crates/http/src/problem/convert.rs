@@ -22,7 +22,7 @@ use super::{Code, Problem};
 /// The problem has no text of the error. The response has `Retry-After` if [`Rejection::retry_after`] returns a
 /// time.
 ///
-/// The error of a failed `FanOut` is a [`Failure::Other`]. Convert it with `problem` of `tower-fanout-json`.
+/// The error of a failed `FanOut` becomes `UpstreamTimeout`, `UpstreamUnavailable` or `UpstreamFailed` by the causes.
 impl<E: AsRejection> From<E> for Problem {
     fn from(error: E) -> Self {
         match error.as_rejection() {
