@@ -7,6 +7,7 @@
 use std::{
     convert::Infallible,
     future::{Pending, Ready, pending, ready},
+    pin::pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
@@ -19,11 +20,12 @@ use axum::{
     Router, body::Body, error_handling::HandleErrorLayer, extract::Request, response::Response,
     routing::get,
 };
-use futures_util::{FutureExt, future::Either};
+use futures_util::{FutureExt, future::Either, poll};
 use http::StatusCode;
 use tower::{
     Layer, Service, ServiceBuilder, ServiceExt,
     layer::layer_fn,
+    limit::{ConcurrencyLimitLayer, GlobalConcurrencyLimitLayer},
     retry::backoff::{Backoff, ExponentialBackoffMaker, MakeBackoff},
     util::rng::HasherRng,
 };
@@ -178,6 +180,45 @@ async fn axum_applies_a_layer_for_each_request() {
     let seen = reached(|app| app.layer(count), false).await;
     assert_eq!(seen, CALLS);
     assert!(applied.load(Ordering::Relaxed) >= CALLS);
+}
+
+/// Returns `true` if a second service of `layer` admits a call while the first service has one in flight,
+/// which is the maximum.
+async fn admits_two<L, S, Req>(layer: L, inner: S, request: impl Fn(Ask) -> Req) -> bool
+where
+    S: Clone,
+    L: Layer<S, Service: Service<Req>>,
+{
+    let (mut first, mut second) = (layer.layer(inner.clone()), layer.layer(inner));
+    let running = first.ready().await.ok().unwrap().call(request(Hang));
+    let mut running = pin!(running);
+    assert!(poll!(&mut running).is_pending());
+    match second.ready().now_or_never() {
+        Some(Ok(service)) => service.call(request(Work)).await.is_ok(),
+        _ => false,
+    }
+}
+
+#[tokio::test]
+async fn our_limit_counts_the_calls_of_all_services_of_a_layer() {
+    let layer = ConcurrencyLayer::new(ConcurrencyConfig::new().max(1)).unwrap();
+    assert!(!admits_two(layer, CallErrorLayer::new().layer(Users), WithCall::new).await);
+}
+
+#[tokio::test]
+async fn a_peer_limit_counts_those_of_one_service() {
+    assert!(admits_two(ConcurrencyLimitLayer::new(1), Users, |ask| ask).await);
+    let global = GlobalConcurrencyLimitLayer::new(1);
+    assert!(!admits_two(global, Users, |ask| ask).await);
+
+    let bulkhead = || {
+        BulkheadLayer::builder()
+            .max_concurrent_calls(1)
+            .reject_when_full()
+    };
+    assert!(admits_two(bulkhead().build().unwrap(), Users, |ask| ask).await);
+    let (shared, _) = bulkhead().build_with_handle().unwrap();
+    assert!(!admits_two(shared, Users, |ask| ask).await);
 }
 
 /// Counts the failures until `call` is refused, after 1,000 successes.

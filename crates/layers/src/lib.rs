@@ -17,6 +17,12 @@
 //!   extensions of an `http::Request` and the body of `UploadLayer` are allocated too. A [`WithCall`]
 //!   around the `http::Request` avoids the extensions.
 //!
+//! [Why these layers] compares them with those of tower and tower-resilience, each claim with its test, and
+//! [Migrating] shows code before and after.
+//!
+//! [Why these layers]: https://github.com/tower-fanout/tower-fanout/blob/main/docs/why.md
+//! [Migrating]: https://github.com/tower-fanout/tower-fanout/blob/main/docs/migrating.md
+//!
 //! # Layers
 //!
 //! The last two columns name the fields of the [`Call`] that a layer reads and writes. *Idempotence* is
