@@ -22,6 +22,7 @@ use tower_fanout::{
     },
     stack::stack,
 };
+use tower_fanout_http::client::failure;
 
 use self::prices::{
     QuoteReply, QuoteRequest,
@@ -58,6 +59,8 @@ fn call_error(status: Status) -> CallError<Status> {
         return Rejection::Deadline.into();
     } else if is_caused_by::<ConnectError>(&status) {
         Failure::Connect
+    } else if failure(&status) == Failure::NotProcessed {
+        Failure::NotProcessed // for example a refused HTTP/2 stream, which can be retried
     } else {
         Failure::Status {
             code: http_status(status.code()),
@@ -207,8 +210,11 @@ mod tests {
     use http::Uri;
     use hyper_util::rt::TokioIo;
     use tonic::transport::Endpoint;
-    use tower_fanout::{ErrorKind, FanOutError, Verdict};
-    use tower_fanout_testkit::script::ScriptedService;
+    use tower_fanout::{ErrorKind, FanOutError, Verdict, layers::AsRejection};
+    use tower_fanout_testkit::{
+        fault_server::{FaultServer, h2::StreamFault},
+        script::ScriptedService,
+    };
 
     use super::*;
 
@@ -282,6 +288,14 @@ mod tests {
                 "{code:?}"
             );
         }
+    }
+
+    #[tokio::test]
+    async fn a_refused_stream_was_not_processed() {
+        let shop = FaultServer::h2_sequence([StreamFault::refused_stream()]).await;
+        let channel = Channel::from_shared(shop.url()).unwrap().connect_lazy();
+        let error = quote(PricesClient::new(channel), WithCall::new("tea".into()));
+        assert_eq!(error.await.unwrap_err().failure(), Failure::NotProcessed);
     }
 
     #[tokio::test(start_paused = true)]
