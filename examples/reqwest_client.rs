@@ -1,6 +1,6 @@
 //! A `reqwest::Client` below layers: each attempt has a timeout, failures are retried, and a breaker stops the
-//! calls of a service that is down. A `reqwest::Request` cannot be cloned for another attempt, so the request
-//! of the layers is an `http::Request` whose body is `Bytes`.
+//! calls of a service that is down. The body of the response streams, with a timeout. A `reqwest::Request` cannot
+//! be cloned for another attempt, so the request of the layers is an `http::Request` whose body is `Bytes`.
 //!
 //! ```sh
 //! cargo run -p tower-fanout-examples --example reqwest_client -- http://example.org/
@@ -14,8 +14,8 @@ use reqwest::{Body, Client, RequestBuilder};
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_fanout_http::client::failure;
 use tower_fanout_layers::{
-    BreakerConfig, BreakerLayer, CallError, CallErrorLayer, ClassifyHttp, ConfigError,
-    DeadlineLayer, RetryConfig, RetryLayer, TimeoutLayer,
+    BodyTimeoutLayer, BreakerConfig, BreakerLayer, CallError, CallErrorLayer, ClassifyHttp,
+    ConfigError, DeadlineLayer, RetryConfig, RetryLayer, TimeoutLayer,
 };
 
 /// Puts layers around `client`. All clones of the service share one breaker.
@@ -32,7 +32,9 @@ fn layered(
 > {
     let breaker = BreakerLayer::new("users", BreakerConfig::new(), ClassifyHttp::new())?;
     Ok(ServiceBuilder::new()
-        .layer(DeadlineLayer::new(Duration::from_secs(2))?) // for all attempts together
+        .layer(DeadlineLayer::new(Duration::from_secs(2))?) // for all attempts and the body together
+        .map_response(|response: Response<_>| response.map(Body::wrap))
+        .layer(BodyTimeoutLayer::new(Duration::from_secs(1))?) // for each part of the body
         .layer(RetryLayer::new(RetryConfig::new(), ClassifyHttp::new())?)
         .layer(breaker)
         .layer(TimeoutLayer::new(Duration::from_millis(500))?) // until the head of the response
@@ -92,6 +94,7 @@ mod tests {
         );
         let mut response = reqwest::Response::from(response);
         assert!(response.chunk().await.unwrap().is_some());
+        assert!(response.chunk().await.is_err()); // the rest never comes
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@
 //! use http::Request;
 //! use tower::{ServiceBuilder, ServiceExt};
 //! use tower_fanout_http::{extract::{CallMetadata, RemainingTime}, problem::ProblemLayer};
-//! use tower_fanout_layers::{CallErrorLayer, DeadlineLayer};
+//! use tower_fanout_layers::{CallContext, CallErrorLayer, DeadlineLayer};
 //!
 //! /// Queries a database, which has the same time as the call.
 //! async fn report(RemainingTime(time): RemainingTime) -> String {
@@ -14,9 +14,12 @@
 //!     format!("SET statement_timeout = {}", time.as_millis())
 //! }
 //!
-//! /// Calls another service before the deadline of this call, with its priority and events.
+//! /// Calls another service before the deadline of this call, with its priority.
 //! async fn user(CallMetadata(call): CallMetadata) -> String {
-//!     let request = Request::get("http://users/7").extension(call).body(()).unwrap();
+//!     let mut request = Request::get("http://users/7").body(()).unwrap();
+//!     if let Some(own) = request.call_mut() {
+//!         (own.deadline, own.priority) = (call.deadline, call.priority);
+//!     }
 //!     format!("{:?}", request.uri()) // a stack of layers takes the request
 //! }
 //!
@@ -44,9 +47,10 @@ use tower_fanout_layers::{Call, Deadline};
 
 /// An extractor of the [`Call`] of the request: deadline, attempt, priority and events.
 ///
-/// Never fails: a request without metadata has the default, [`Call::NONE`]. As an extension of a request to another
-/// service, the value passes the deadline, the priority and the receivers of events on to the layers around that
-/// service.
+/// Never fails: a request without metadata has the default, [`Call::NONE`].
+///
+/// Copy single fields into the request to another service, as in the [example](self). The whole value also describes
+/// the attempt and the body of this request.
 #[derive(Clone, Debug)]
 pub struct CallMetadata(pub Call);
 
