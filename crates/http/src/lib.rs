@@ -43,7 +43,7 @@
 //! | module | feature | contents |
 //! |---|---|---|
 //! | [`attempt_headers`] | | a layer for the headers of each attempt: number, remaining time, trace parent |
-//! | `client` | `client` | a client for one downstream: pooled connections, plain or TLS, and limits |
+//! | `client` | `client` | a client for one downstream: pooled connections, plain or TLS, and limits; `client::failure` for the errors of other clients on hyper, such as reqwest |
 //!
 //! Your service adds the correlation id, the trace context, the hop count and the forwarded headers of
 //! the caller to a downstream request itself. The docs of the module `client` have an example of such a
