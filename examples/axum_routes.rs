@@ -18,11 +18,10 @@ use axum::{
 use bytes::Bytes;
 use http::{Request, Uri, header::CONTENT_TYPE};
 use tokio::{net::TcpListener, time::Instant};
-use tower::{Layer, Service, ServiceExt};
+use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_fanout::{
     BranchError, Downstream, FanOut, FanOutResponse, Plan, Policy, Strategy,
     layers::{ClassifyHttp, ConfigError, Deadline, WithCall, timeout::TimeoutConfig},
-    stack::stack,
 };
 use tower_fanout_http::{
     attempt_headers::AttemptHeadersLayer,
@@ -90,16 +89,15 @@ fn node(
     let downstream = Downstream::new(name, policy.clone(), ClassifyHttp::new())?;
     let headers =
         AttemptHeadersLayer::new().attempt_timeout(policy.attempt_timeout.map(TimeoutConfig::new));
-    let attempt = headers.layer(JsonLayer::new().layer(client.clone()));
-    let answers = fallback.into_iter().map(http::Response::new);
-    let stack = stack(
-        &downstream,
-        answers.fold(downstream.fallback(), |chain, answer| {
-            chain.response(answer)
-        }),
-        attempt,
-    );
-    Ok(AcceptLayer::default().layer(stack))
+    let fallback =
+        fallback.map(|answer| downstream.fallback().response(http::Response::new(answer)));
+    Ok(ServiceBuilder::new()
+        .layer(AcceptLayer::default())
+        .option_layer(fallback)
+        .layer(&downstream)
+        .layer(headers)
+        .layer(JsonLayer::new())
+        .service(client.clone()))
 }
 
 fn get_user(id: &WithCall<u64>) -> Result<Request<Bytes>, BranchError> {

@@ -13,14 +13,13 @@ use tonic::{
     Code, ConnectError, Request, Response, Status, TimeoutExpired,
     transport::{Channel, Server, server::TcpIncoming},
 };
-use tower::{BoxError, Service, ServiceExt, service_fn};
+use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_fanout::{
     Downstream, FanOut, FanOutResponse, Plan, Policy, Strategy,
     layers::{
         CallContext, CallError, Class, Classify, ClassifyResult, ConfigError, Deadline, Failure,
         Rejection, WithCall,
     },
-    stack::stack,
 };
 use tower_fanout_http::client::failure;
 
@@ -131,11 +130,7 @@ fn careful(
     let policy = Policy::new().attempt_timeout(Duration::from_millis(500));
     let downstream = Downstream::new(name, policy, ClassifyGrpc)?;
     let shop = PricesClient::new(channel);
-    Ok(stack(
-        &downstream,
-        downstream.fallback(),
-        service_fn(move |item| quote(shop.clone(), item)),
-    ))
+    Ok(downstream.layer(service_fn(move |item| quote(shop.clone(), item))))
 }
 
 /// Builds a fan-out that requests an item from all shops. One price is enough.

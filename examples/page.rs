@@ -8,11 +8,10 @@
 use std::{error::Error, time::Duration};
 
 use tokio::time::Instant;
-use tower::{Service, ServiceExt, service_fn};
+use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_fanout::{
     Downstream, FanOut, FanOutError, FanOutResponse, Plan, Policy, Strategy,
     layers::{ClassifyResult, ConfigError, Deadline, LayerError, WithCall},
-    stack::stack,
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -63,12 +62,11 @@ where
 {
     let policy = Policy::new().attempt_timeout(Duration::from_millis(300));
     let downstream = Downstream::new(name, policy, ClassifyResult)?;
-    let (chain, answers) = (downstream.fallback(), fallback.into_iter());
-    Ok(stack(
-        &downstream,
-        answers.fold(chain, |chain, answer| chain.response(answer)),
-        service,
-    ))
+    let fallback = fallback.map(|answer| downstream.fallback().response(answer));
+    Ok(ServiceBuilder::new()
+        .option_layer(fallback)
+        .layer(&downstream)
+        .service(service))
 }
 
 /// Builds a service from a user's number to their page. A call takes at most half a second.

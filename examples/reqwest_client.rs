@@ -12,11 +12,9 @@ use bytes::Bytes;
 use http::{Request, Response};
 use reqwest::{Body, Client, RequestBuilder};
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
+use tower_fanout::{Downstream, Policy};
 use tower_fanout_http::client::failure;
-use tower_fanout_layers::{
-    BodyTimeoutLayer, BreakerConfig, BreakerLayer, CallError, CallErrorLayer, ClassifyHttp,
-    ConfigError, DeadlineLayer, RetryConfig, RetryLayer, TimeoutLayer,
-};
+use tower_fanout_layers::{BodyTimeoutLayer, CallError, CallErrorLayer, ClassifyHttp, ConfigError};
 
 /// Puts layers around `client`. All clones of the service share one breaker.
 fn layered(
@@ -30,14 +28,13 @@ fn layered(
     > + Clone,
     ConfigError,
 > {
-    let breaker = BreakerLayer::new("users", BreakerConfig::new(), ClassifyHttp::new())?;
+    let policy = Policy::new() // with retries, a concurrency limit and a breaker
+        .total_timeout(Duration::from_secs(2)) // of all attempts and the body together
+        .attempt_timeout(Duration::from_millis(500)); // until the head of the response
     Ok(ServiceBuilder::new()
-        .layer(DeadlineLayer::new(Duration::from_secs(2))?) // for all attempts and the body together
+        .layer(Downstream::new("users", policy, ClassifyHttp::new())?)
         .map_response(|response: Response<_>| response.map(Body::wrap))
         .layer(BodyTimeoutLayer::new(Duration::from_secs(1))?) // for each part of the body
-        .layer(RetryLayer::new(RetryConfig::new(), ClassifyHttp::new())?)
-        .layer(breaker)
-        .layer(TimeoutLayer::new(Duration::from_millis(500))?) // until the head of the response
         .layer(CallErrorLayer::with(failure)) // knows which requests were not sent
         .service(service_fn(move |request: Request<Bytes>| {
             let client = client.clone();

@@ -10,7 +10,6 @@ use tower_fanout::{
     Answers, BranchError, Downstream, FanOut, FanOutResponse, Key, Plan, Policy,
     layers::{ClassifyHttp, Deadline, WithCall},
     metrics::Metrics,
-    stack::stack,
 };
 use tower_fanout_http::{
     attempt_headers::AttemptHeadersLayer,
@@ -83,11 +82,13 @@ impl Backend {
             .downstream
             .fallback()
             .response(Response::new(Json::NULL));
-        let attempt = JsonLayer::new().layer(self.client.clone());
-        let attempt = AttemptHeadersLayer::new().layer(attempt);
         ServiceBuilder::new()
             .layer(AcceptLayer::default())
-            .service(stack(&self.downstream, fallback, attempt))
+            .layer(fallback)
+            .layer(&self.downstream)
+            .layer(AttemptHeadersLayer::new())
+            .layer(JsonLayer::new())
+            .service(self.client.clone())
     }
 }
 

@@ -23,7 +23,7 @@ use tower::{
     Layer, Service, ServiceBuilder, limit::ConcurrencyLimitLayer,
     timeout::TimeoutLayer as TowerTimeout, util::option_layer,
 };
-use tower_fanout::{Downstream, Policy, metrics::NodeMetrics, stack::stack};
+use tower_fanout::{Downstream, Policy, metrics::NodeMetrics};
 use tower_fanout_layers::{
     BreakerConfig, BreakerLayer, CallError, ClassifyResult, ConcurrencyConfig, ConcurrencyLayer,
     DeadlineLayer, Events, FallbackLayer, HedgeConfig, HedgeLayer, RetryConfig, RetryLayer,
@@ -100,7 +100,7 @@ where
 {
     let downstream = Downstream::new("users", Policy::default(), ClassifyResult).unwrap();
     let fallback = downstream.fallback().response(0);
-    stack(&downstream, fallback, service)
+    fallback.layer(downstream.layer(service))
 }
 
 /// Returns a stack for the same concerns with the layers of tower-resilience.

@@ -65,7 +65,7 @@
 //! # }
 //! ```
 //!
-//! The service of a node may be any [`Service`] that is `Clone`. [`stack::stack`] wraps it in the layers
+//! The service of a node may be any [`Service`] that is `Clone`. A [`Downstream`] wraps it in the layers
 //! of [`tower_fanout_layers`], such as retries and circuit breakers, in the recommended order.
 //!
 //! [`Service`]: https://docs.rs/tower/latest/tower/trait.Service.html
@@ -76,6 +76,7 @@ mod answer;
 mod bounds;
 mod call;
 mod completion;
+mod downstream;
 mod error;
 mod explain;
 mod graph;
@@ -93,7 +94,6 @@ mod run;
 mod select;
 mod service;
 mod simulate;
-pub mod stack;
 mod strategy;
 mod suggest;
 mod time_budget;
@@ -103,6 +103,7 @@ pub use tower_fanout_layers as layers;
 pub use self::{
     answer::{Answers, FanOutResponse, Key},
     bounds::Bounds,
+    downstream::{Downstream, DownstreamService},
     error::FanOutError,
     explain::{Explanation, NodeExplanation},
     latency_estimate::LatencyEstimate,
@@ -117,7 +118,6 @@ pub use self::{
     run::{Run, RunObserver},
     select::{Brownout, Choice, SelectError, Selection},
     service::{FanOut, ResponseFuture},
-    stack::Downstream,
     strategy::{ReturnWhen, Strategy, Verdict},
     suggest::nearest_name,
 };

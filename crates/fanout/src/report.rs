@@ -60,9 +60,8 @@ pub struct Branch {
     /// has no retry layer.
     ///
     /// A branch with an answer may have a rule too: if a fallback answered, or if a layer above
-    /// accepted a response that the classifier counts as a failure. The layer of
-    /// [`stack`](crate::stack::stack) with retries turned off has a rule too: the maximum of one
-    /// attempt.
+    /// accepted a response that the classifier counts as a failure. A
+    /// [`Downstream`](crate::Downstream) with retries turned off has a rule too: the maximum of one attempt.
     pub stopped_by: Option<RetryStopReason>,
     /// The kind of fallback that answered. `None` if no fallback did.
     pub fallback: Option<FallbackKind>,

@@ -151,8 +151,8 @@ pub enum ReturnWhen {
     /// are `cancelled` and not `failed`, because they had all the time that was available.
     ///
     /// This applies to calls that are still pending at the deadline of the request. Layers that enforce
-    /// the deadline themselves, such as those of [`stack`](crate::stack::stack), end their call
-    /// slightly earlier, because the deadline of a branch leaves time to merge the answers. Such a node
+    /// the deadline themselves, such as those of a [`Downstream`](crate::Downstream), end their
+    /// call slightly earlier, because the deadline of a branch leaves time to merge the answers. Such a node
     /// has `failed`.
     Deadline,
 }

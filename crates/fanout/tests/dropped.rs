@@ -15,7 +15,7 @@ use std::{
 
 use common::*;
 use tokio::time::{advance, sleep};
-use tower::{BoxError, ServiceExt, service_fn, util::BoxCloneSyncService};
+use tower::{BoxError, Layer, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_fanout::{
     Downstream, FanOut, Plan,
     layers::{
@@ -23,7 +23,6 @@ use tower_fanout::{
         breaker::State,
         hedge::{HedgeConfig, HedgeDelay},
     },
-    stack::stack,
 };
 
 /// Polls `future` at most `polls` times and drops it. Returns `true` if it completed.
@@ -63,7 +62,7 @@ fn shaky(downstream: &Downstream<ClassifyResult>, in_flight: &InFlight) -> FullS
         Ok("plan b")
     });
     let fallback = downstream.fallback().service(plan_b);
-    BoxCloneSyncService::new(stack(downstream, fallback, service))
+    BoxCloneSyncService::new(fallback.layer(downstream.layer(service)))
 }
 
 fn fan_out(downstreams: &[Downstream<ClassifyResult>], in_flight: &InFlight) -> FanOut<()> {
@@ -107,7 +106,7 @@ async fn is_at_rest(downstream: &Downstream<ClassifyResult>, in_flight: &InFligh
     assert_eq!(in_flight.now(), 0);
     let limit = downstream.concurrency().unwrap();
     assert_eq!((limit.in_flight(), limit.queued()), (0, 0));
-    let breaker = downstream.breaker().unwrap();
+    let breaker = downstream.breaker();
     let (state, rejected) = (breaker.state(), breaker.snapshot().rejected);
     let call = shaky(downstream, in_flight)
         .oneshot(idempotent_request())
@@ -124,7 +123,7 @@ async fn fault_g10_a_run_dropped_at_any_await_point_releases_everything() {
         for polls in 0.. {
             let (downstreams, in_flight) = (downstreams(), InFlight::default());
             if half_open {
-                let trip = |one: &Downstream<_>| one.breaker().unwrap().open_for(ms(1));
+                let trip = |one: &Downstream<_>| one.breaker().open_for(ms(1));
                 downstreams.iter().for_each(trip);
                 advance(ms(2)).await;
             }

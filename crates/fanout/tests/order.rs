@@ -24,7 +24,6 @@ use tower_fanout::{
         retry::Jitter,
         throttle::ThrottleConfig,
     },
-    stack::stack,
 };
 
 type FullStack = BoxCloneSyncService<WithCall<()>, &'static str, BoxError>;
@@ -97,7 +96,7 @@ async fn the_fallback_has_time_after_the_attempts_timed_out() {
         sleep(ms(500)).await;
         Ok("plan b")
     }));
-    let service = stack(&downstream, fallback, service);
+    let service = fallback.layer(downstream.layer(service));
     let (answer, took) = timed(service.oneshot(idempotent_request())).await;
     assert_eq!((answer.unwrap(), took), ("plan b", ms(1500)));
 }
@@ -133,8 +132,7 @@ async fn attempts(downstream: &Downstream<ClassifyResult>) -> Vec<(u8, u128)> {
             if attempt < 3 { Err(failed()) } else { Ok("ok") }
         }
     });
-    let fallback = downstream.fallback();
-    let service = stack(downstream, fallback, service);
+    let service = downstream.layer(service);
     let _ = service.oneshot(idempotent_request()).await;
     std::mem::take(&mut seen.lock().unwrap())
 }
@@ -161,7 +159,7 @@ async fn the_breaker_sees_every_hedge() {
         if call == 1 { Err(failed()) } else { Ok("ok") }
     });
     assert_eq!(service.oneshot(idempotent_request()).await.unwrap(), "ok");
-    let seen = downstream.breaker().unwrap().snapshot();
+    let seen = downstream.breaker().snapshot();
     assert_eq!((seen.calls, seen.failed), (2, 1));
 }
 
@@ -174,7 +172,7 @@ async fn a_late_attempt_is_not_hedged_while_the_circuit_is_open() {
     });
     let call = tokio::spawn(service.oneshot(idempotent_request()));
     sleep(ms(10)).await;
-    downstream.breaker().unwrap().open_for(ms(1000));
+    downstream.breaker().open_for(ms(1000));
     assert_eq!(call.await.unwrap().unwrap(), "ok");
     assert_eq!(calls.load(Ordering::Relaxed), 1);
 }
@@ -194,7 +192,7 @@ async fn the_failure_that_opens_the_circuit_is_the_last_attempt() {
             "the caller gets the failure itself"
         );
         assert_eq!(calls.load(Ordering::Relaxed), 1);
-        assert_eq!(downstream.breaker().unwrap().snapshot().rejected, 0);
+        assert_eq!(downstream.breaker().snapshot().rejected, 0);
     }
 }
 
@@ -232,7 +230,7 @@ async fn each_hedge_has_its_own_attempt_timeout() {
     let (service, _) = counted(&downstream, |_| pending());
     let (refused, took) = timed(refusal(&service)).await;
     assert_eq!((refused, took), (Some(Rejection::AttemptTimeout), ms(160)));
-    assert_eq!(downstream.breaker().unwrap().snapshot().failed, 2);
+    assert_eq!(downstream.breaker().snapshot().failed, 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -273,7 +271,7 @@ async fn a_throttled_call_does_not_affect_the_breaker() {
     assert!(held_back > 0);
     assert_eq!(sent, 200 - held_back);
     let sent = u64::from(sent);
-    let seen = downstream.breaker().unwrap().snapshot();
+    let seen = downstream.breaker().snapshot();
     assert_eq!((seen.calls, seen.failed), (sent, sent));
 }
 
@@ -286,7 +284,7 @@ async fn an_open_circuit_rejects_before_the_throttle() {
     }
     let share = downstream.throttle().unwrap().rejection_probability();
     assert_eq!(share, 100.0 / 101.0);
-    downstream.breaker().unwrap().open_for(ms(1000));
+    downstream.breaker().open_for(ms(1000));
     for _ in 0..100 {
         let refused = refusal(&service).await;
         assert!(
@@ -337,12 +335,11 @@ async fn injected_faults_are_handled_like_real_ones() {
     });
     let fine = service_fn(|_: WithCall<()>| async { Answer::Ok("ok") });
     let chaos = layer_fn(|_| service_fn(|_: WithCall<()>| pending::<Answer>()));
-    let fallback = downstream.fallback();
-    let service = stack(&downstream, fallback, chaos.layer(fine));
+    let service = downstream.layer(chaos.layer(fine));
     let (refused, took) = timed(refusal(&BoxCloneSyncService::new(service))).await;
     assert_eq!(refused, Some(Rejection::AttemptTimeout));
     assert_eq!(took, ms(100 + 50 + 100));
-    assert_eq!(downstream.breaker().unwrap().snapshot().failed, 2);
+    assert_eq!(downstream.breaker().snapshot().failed, 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -356,7 +353,7 @@ async fn a_probe_that_waits_for_a_permit_does_not_use_up_its_lease() {
         sleep(ms(6_000)).await;
         Ok("fine")
     });
-    let breaker = downstream.breaker().unwrap();
+    let breaker = downstream.breaker();
     let mut busy = service.clone().oneshot(WithCall::new(())).boxed();
     assert!(poll!(&mut busy).is_pending());
     breaker.open_for(ms(1));

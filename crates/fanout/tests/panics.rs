@@ -17,12 +17,11 @@ use std::{
 
 use common::*;
 use tokio::time::{advance, sleep};
-use tower::{BoxError, Service, ServiceExt, service_fn};
+use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_fanout::{
     BoundPlan, Branch, Downstream, ErrorKind, FanOut, FanOutError, Plan, Policy, ReturnWhen,
     RunObserver, Status,
     layers::{Classify, ClassifyResult, Event, WithCall, concurrency::ConcurrencyConfig},
-    stack::stack,
 };
 
 /// Panics without a message on the console.
@@ -194,7 +193,7 @@ where
         }
         async { Ok("plan b") }
     });
-    let service = stack(downstream, fallback, service);
+    let service = fallback.layer(downstream.layer(service));
     let mut plan = Plan::builder();
     plan.node("calls", service, |(), _| Ok(idempotent_request()));
     let fan_out = FanOut::new(plan.build().unwrap());
@@ -232,7 +231,7 @@ async fn fault_g20_a_panic_of_a_classifier_releases_everything() {
     let kind = with_panics(&downstream, &switch, false).await;
     assert_eq!(kind, ErrorKind::Panic);
     // A probe whose classification failed releases its place for the next probe.
-    let breaker = downstream.breaker().unwrap();
+    let breaker = downstream.breaker();
     breaker.open_for(ms(1));
     advance(ms(2)).await;
     with_panics(&downstream, &switch, false).await;

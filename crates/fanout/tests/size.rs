@@ -7,11 +7,10 @@ use std::thread;
 
 use common::*;
 use tokio::runtime::Builder;
-use tower::{ServiceExt, service_fn};
+use tower::{Layer, ServiceExt, service_fn};
 use tower_fanout::{
     FanOut, FanOutError, Plan, SkipReason, Status,
     layers::{WithCall, hedge::HedgeConfig, throttle::ThrottleConfig},
-    stack::stack,
 };
 
 /// The size of the state that an HTTP client keeps while it waits for a response, in bytes.
@@ -35,7 +34,7 @@ fn fault_g22_a_branch_with_its_whole_stack_takes_less_than_4_kib() {
     });
     for downstream in [retried, hedged] {
         let fallback = downstream.fallback().response("plan b");
-        let service = stack(&downstream, fallback, service_fn(attempt));
+        let service = fallback.layer(downstream.layer(service_fn(attempt)));
         // A run allocates this future, and a tag, for each branch.
         let size = size_of_val(&service.oneshot(idempotent_request()));
         println!("{size} bytes");

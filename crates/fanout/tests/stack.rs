@@ -1,4 +1,4 @@
-//! The layers around a downstream: their order, and how they work together in a run.
+//! The layers around a downstream, and how they work together in a run.
 #![allow(missing_docs)]
 
 mod common;
@@ -10,37 +10,15 @@ use std::sync::{
 
 use common::*;
 use tokio::time::Instant;
-use tower::{BoxError, ServiceExt, service_fn};
+use tower::{BoxError, Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_fanout::{
-    Branch, BranchError, ErrorKind, FanOut, FanOutError, Plan, Status, Strategy,
+    Branch, BranchError, Downstream, ErrorKind, FanOut, FanOutError, Plan, Policy, Status,
+    Strategy,
     layers::{
-        AsRejection, Call, CallContext, Deadline, Rejection, WithCall, breaker::State,
-        event::RetryStopReason,
+        AsRejection, Call, CallContext, ClassifyResult, Deadline, LayerError, Rejection,
+        RetryConfig, WithCall, breaker::State, event::RetryStopReason, retry::BudgetConfig,
     },
-    stack::stack,
 };
-
-#[test]
-fn the_order_is_the_documented_one() {
-    let stack = around(&downstream(|_| {}), || async { Ok("ok") });
-    let name = std::any::type_name_of_val(&stack);
-    let order = [
-        "Fallback<",
-        "WithDeadline<",
-        "Either<",
-        "Retry<",
-        "Throttle<",
-        "Concurrency<",
-        "Breaker<",
-        "Timeout<",
-    ];
-    let places: Vec<_> = order
-        .iter()
-        .map(|layer| name.find(&format!("::{layer}")))
-        .collect();
-    assert!(places.iter().all(Option::is_some), "{name}");
-    assert!(places.is_sorted(), "{name}");
-}
 
 #[tokio::test(start_paused = true)]
 async fn ord_01_an_open_circuit_does_not_queue() {
@@ -57,7 +35,7 @@ async fn ord_01_an_open_circuit_does_not_queue() {
             .await
             .unwrap_err();
     }
-    assert_eq!(downstream.breaker().unwrap().state(), State::Open);
+    assert_eq!(downstream.breaker().state(), State::Open);
     let start = Instant::now();
     let error = broken.oneshot(idempotent_request()).await.unwrap_err();
     assert!(matches!(
@@ -145,7 +123,31 @@ async fn ord_04_the_breaker_does_not_count_the_queue_time() {
         answers.into_iter().all(|answer| answer.is_ok()),
         "the last waits 320 ms and takes 80 ms"
     );
-    assert_eq!(downstream.breaker().unwrap().snapshot().failed, 0);
+    assert_eq!(downstream.breaker().snapshot().failed, 0);
+}
+
+/// The services move into tasks, so the compiler also proves here that their futures are `Send`.
+#[tokio::test(start_paused = true)]
+async fn services_of_one_downstream_share_its_breaker() {
+    let users = downstream(|policy| policy.retry = None);
+    let broken = users.layer(service_fn(|_: WithCall<u32>| async {
+        Err::<u32, _>(LayerError::from("down"))
+    }));
+    for _ in 0..5 {
+        let result = tokio::spawn(broken.clone().oneshot(WithCall::new(7))).await;
+        assert_eq!(result.unwrap().unwrap_err().to_string(), "down");
+    }
+    let fine = ServiceBuilder::new()
+        .layer(users.clone())
+        .service(service_fn(|id: WithCall<u32>| async move {
+            Ok::<_, LayerError>(id.into_inner())
+        }));
+    let result = tokio::spawn(async move { fine.oneshot(WithCall::new(7)).await }).await;
+    let error = result.unwrap().unwrap_err();
+    assert!(matches!(
+        error.as_rejection(),
+        Some(Rejection::CircuitOpen { .. })
+    ));
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,7 +159,7 @@ async fn ord_05_the_breaker_sees_every_attempt() {
         async move { if call < 2 { Err(failed()) } else { Ok("ok") } }
     });
     assert_eq!(service.oneshot(idempotent_request()).await.unwrap(), "ok");
-    let seen = downstream.breaker().unwrap().snapshot();
+    let seen = downstream.breaker().snapshot();
     assert_eq!((seen.calls, seen.failed), (3, 2));
 }
 
@@ -165,16 +167,13 @@ async fn ord_05_the_breaker_sees_every_attempt() {
 async fn ord_06_the_breaker_does_not_see_the_fallback() {
     let downstream = downstream(|policy| policy.retry = None);
     let service = service_fn(|_: WithCall<()>| async { Err::<&str, BoxError>(failed()) });
-    let service = stack(
-        &downstream,
-        downstream.fallback().response("plan b"),
-        service,
-    );
+    let fallback = downstream.fallback().response("plan b");
+    let service = fallback.layer(downstream.layer(service));
     assert_eq!(
         service.oneshot(idempotent_request()).await.unwrap(),
         "plan b"
     );
-    assert_eq!(downstream.breaker().unwrap().snapshot().failed, 1);
+    assert_eq!(downstream.breaker().snapshot().failed, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -193,16 +192,16 @@ async fn ord_07_ord_08_a_cut_call_is_a_failure_only_if_it_ran_long() {
         fan_out.oneshot(()).await.unwrap_err();
         assert_eq!(start.elapsed(), ms(cut_at));
         assert_eq!(downstream.concurrency().unwrap().in_flight(), 0);
-        assert_eq!(downstream.breaker().unwrap().snapshot().failed, blamed);
+        assert_eq!(downstream.breaker().snapshot().failed, blamed);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn ord_09_a_failing_downstream_gets_no_more_retries_than_its_budget() {
-    let downstream = downstream(|policy| {
-        policy.circuit_breaker = None;
-        policy.retry.as_mut().unwrap().budget.min_per_sec = 0.0;
-    });
+    let retry = RetryConfig::new().budget(BudgetConfig::new().min_per_sec(0.0));
+    let policy = Policy::new().circuit_breaker(None).retry(retry);
+    let downstream = Downstream::with_optional_breaker("users", policy, ClassifyResult).unwrap();
+    assert!(downstream.breaker().is_none());
     let calls = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&calls);
     let service = around(&downstream, move || {
@@ -265,7 +264,7 @@ async fn answered_for(is_open: bool, others: Answered) -> Branch {
         |attempts: u8| downstream(|policy| policy.retry.as_mut().unwrap().max_attempts = attempts);
     let (own, other) = (tried(2), tried(3));
     if is_open {
-        own.breaker().unwrap().open_for(ms(1000));
+        own.breaker().open_for(ms(1000));
     }
     let chain = match others {
         Answered::Never => own.fallback(),
@@ -277,7 +276,7 @@ async fn answered_for(is_open: bool, others: Answered) -> Branch {
             .service(around(&other, || async { panic!("oh") })),
     };
     let broken = service_fn(|_: WithCall<()>| async { Err::<&str, _>(failed()) });
-    let service = stack(&own, chain, broken);
+    let service = chain.layer(own.layer(broken));
     let mut plan = Plan::builder();
     plan.node("user", service, |(), _| Ok(idempotent_request()));
     match FanOut::new(plan.build().unwrap()).oneshot(()).await {
@@ -344,11 +343,8 @@ async fn a_request_can_limit_retries_and_forbid_fallbacks() {
         counted.fetch_add(1, Ordering::Relaxed);
         async { Err::<&str, BoxError>(failed()) }
     });
-    let service = stack(
-        &downstream,
-        downstream.fallback().response("plan b"),
-        service,
-    );
+    let fallback = downstream.fallback().response("plan b");
+    let service = fallback.layer(downstream.layer(service));
     let mut plan = Plan::builder();
     plan.node("users", service, |_: &WithDeadline, _| {
         Ok(idempotent_request())

@@ -14,7 +14,10 @@ use http::StatusCode;
 use serde::Serialize;
 use tower_fanout::{
     Branch, BranchError, Downstream, ErrorKind, Status, breaker_state,
-    layers::{Class, Classify, ClassifyHttp, ConcurrencyLayer, ConfigError, breaker::State},
+    layers::{
+        Class, Classify, ClassifyHttp, ConcurrencyLayer, ConfigError,
+        breaker::{self, State},
+    },
 };
 use tower_fanout_http::{
     client::{Client, ClientError, ClientTlsConfig},
@@ -32,7 +35,7 @@ pub(crate) struct Backend {
     /// Name in the configuration.
     pub(crate) name: String,
     /// Policy with the shared state of circuit breaker, concurrency limit and retry budget.
-    pub(crate) downstream: Downstream<ClassifyHttp>,
+    pub(crate) downstream: Downstream<ClassifyHttp, Option<breaker::Handle>>,
     /// HTTP client for its endpoint.
     pub(crate) client: Client,
     /// Headers of the caller that are forwarded to it.
@@ -76,7 +79,11 @@ impl Backend {
         let classify = ClassifyHttp::new().with(config.policy.classify.clone())?;
         Ok(Self {
             name: name.to_owned(),
-            downstream: Downstream::new(name, config.policy.clone(), classify.clone())?,
+            downstream: Downstream::with_optional_breaker(
+                name,
+                config.policy.clone(),
+                classify.clone(),
+            )?,
             classify,
             client: Client::new(&config.endpoint, config.client.clone())?,
             forward: config.forward.clone(),
@@ -103,9 +110,7 @@ impl Backend {
     /// Returns the state of the circuit breaker, or `None` if it is off.
     #[must_use]
     pub(crate) fn breaker_state(&self) -> Option<State> {
-        self.downstream
-            .breaker()
-            .map(tower_fanout::layers::breaker::Handle::state)
+        self.downstream.breaker().map(breaker::Handle::state)
     }
 
     /// Records the end of a branch of `node`, and logs a failure of the downstream.

@@ -9,7 +9,6 @@ use tower_fanout::{
     Answers, BoundNode, Branch, BranchError, Cut, FanOut, RunObserver, Strategy,
     layers::{ClassifyHttp, Event, WithCall, fallback::OutcomeSet, timeout::TimeoutConfig},
     metrics::Metrics,
-    stack::stack,
 };
 use tower_fanout_http::{
     attempt_headers::AttemptHeadersLayer, client::ClientError, correlation::CORRELATION_ID,
@@ -269,14 +268,15 @@ fn downstream_stack(
         TimeoutConfig::new(timeout).last_attempt_uses_deadline(policy.last_attempt_uses_deadline)
     });
     let headers = AttemptHeadersLayer::new().attempt_timeout(timeout);
-    let attempt = tower::ServiceBuilder::new()
+    tower::ServiceBuilder::new()
+        .layer(fallback)
+        .layer(&backend.downstream)
         // Below the attempt timeout, so that the remaining time of the attempt is exact.
         .layer(headers)
         // Below the fallback chain, because a fallback may receive other headers.
         .map_request(move |request| forward(&allowed, request))
         .layer(json)
-        .service(backend.client.clone());
-    stack(&backend.downstream, fallback, attempt)
+        .service(backend.client.clone())
 }
 
 /// Copies the allowed headers of the caller to the request.

@@ -21,8 +21,8 @@ config! {
     /// default. `None` turns a part off; in a configuration file, the word `off` or null does.
     ///
     /// By default, an attempt may take 2 s, and retries, the circuit breaker and the concurrency limit are
-    /// on. Hedging, the throttle and the total timeout are off. [`stack`](crate::stack::stack) describes
-    /// the order of the layers.
+    /// on. Hedging, the throttle and the total timeout are off. [`Downstream`](crate::Downstream)
+    /// describes the order of the layers.
     ///
     /// [`Downstream::new`](crate::Downstream::new) validates each part, and the parts against each
     /// other. Fallbacks are not part of a policy. They are a layer of their own, which

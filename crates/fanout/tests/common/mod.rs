@@ -9,11 +9,10 @@ use std::{
     time::Duration,
 };
 
-use tower::{BoxError, Service, service_fn, util::BoxCloneSyncService};
+use tower::{BoxError, Layer, Service, service_fn, util::BoxCloneSyncService};
 use tower_fanout::{
     Downstream, Plan, PlanBuilder, Policy,
     layers::{ClassifyResult, Failure, WithCall},
-    stack::stack,
 };
 
 /// The whole request of the tests, which carries no data.
@@ -129,8 +128,8 @@ pub(crate) fn idempotent_request() -> WithCall<()> {
 }
 
 /// The whole stack around `answer`.
-pub(crate) fn around<F, Fut>(
-    downstream: &Downstream<ClassifyResult>,
+pub(crate) fn around<F, Fut, B>(
+    downstream: &Downstream<ClassifyResult, B>,
     answer: F,
 ) -> impl Service<WithCall<()>, Response = &'static str, Error = BoxError, Future: Send>
 + Clone
@@ -142,7 +141,7 @@ where
     Fut: Future<Output = Answer> + Send + 'static,
 {
     let service = service_fn(move |_: WithCall<()>| answer());
-    stack(downstream, downstream.fallback(), service)
+    downstream.layer(service)
 }
 
 pub(crate) fn failed() -> BoxError {

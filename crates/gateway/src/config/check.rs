@@ -132,7 +132,7 @@ fn check_graph(
 fn describe(name: &str, node: &Node, names: &Names<'_>) -> NodeSpec {
     let profile = |name: &str| {
         let policy = names.downstreams[name].policy.clone();
-        Downstream::new(name, policy, ClassifyHttp::new())
+        Downstream::with_optional_breaker(name, policy, ClassifyHttp::new())
             .expect("invalid policies are replaced by the default when they are read")
             .profile()
     };
