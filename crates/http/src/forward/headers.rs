@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{
     HeaderMap, HeaderName,
-    header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, EXPECT, HOST},
+    header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, COOKIE, EXPECT, HOST},
 };
 use tower_fanout_layers::{
     config,
@@ -13,18 +13,20 @@ use tower_fanout_layers::{
 
 use super::hop_by_hop::{is_hop_by_hop, nominated};
 use crate::{
+    attempt_headers::TIMEOUT,
     correlation::CORRELATION_ID,
     forwarded::Peer,
     trace::{BAGGAGE, TRACEPARENT, TRACESTATE},
 };
 
 /// Headers that are computed for each message.
-static RECOMPUTED: [HeaderName; 3] = [HOST, CONTENT_LENGTH, EXPECT];
+static RECOMPUTED: [HeaderName; 5] = [HOST, CONTENT_LENGTH, EXPECT, ACCEPT_ENCODING, TIMEOUT];
 
 /// Returns `true` if only the layers and the client of this crate may set the header.
 ///
 /// - hop-by-hop headers: the names that [`strip`](super::strip) lists
-/// - headers that are computed for each message: `host`, `content-length`, `expect`
+/// - headers that are computed for each message: `host`, `content-length`, `expect`, `accept-encoding`,
+///   `x-request-timeout-ms`
 /// - the correlation id and the trace context: `x-correlation-id`, `traceparent`, `tracestate`, `baggage`
 /// - names that begin with `x-fanout-`
 #[must_use]

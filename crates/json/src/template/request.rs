@@ -6,7 +6,7 @@ use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode
 use tower_fanout_http::forward::is_managed;
 
 use super::{
-    Bounded, Lookup, Part, Reference, RenderError, Root, Template, TemplateError, body,
+    Bounded, Found, Lookup, Part, Reference, RenderError, Root, Template, TemplateError, body,
     lookup::{BeforeNodes, Values},
     verbatim,
 };
@@ -88,7 +88,8 @@ impl RequestTemplate {
     /// # Errors
     /// Returns an error if `path` is not a valid template or not the path of a URI: it must begin with one
     /// slash, must not contain a query, a fragment, a `.` or `..` segment, a backslash, or a `%` without two
-    /// hex digits, and its encoded text must be at most 8 KiB long.
+    /// hex digits, and its encoded text must be at most 8 KiB long. The same holds for the path with the
+    /// defaults of its placeholders.
     pub fn new(method: Method, path: &str) -> Result<Self, TemplateError> {
         let mut references = Vec::new();
         let mut path = Template::parse(path, &mut references)?;
@@ -117,7 +118,7 @@ impl RequestTemplate {
                 "a path must not begin with \"//\" or contain \".\" or \"..\" segments",
             ));
         }
-        Ok(Self {
+        let template = Self {
             method,
             path,
             empty_segments: empty_segments(&sample),
@@ -125,7 +126,20 @@ impl RequestTemplate {
             headers: Vec::new(),
             body: None,
             references,
-        })
+        };
+        let target = template.target(&template.defaults());
+        target.map_err(|error| {
+            unusable_default(error, "would make an empty, \".\" or \"..\" segment")
+        })?;
+        Ok(template)
+    }
+
+    /// Returns the placeholders with their defaults. Those without a default have a value that fits everywhere.
+    fn defaults(&self) -> Values<'_, OnlyDefaults> {
+        Values {
+            references: &self.references,
+            source: &OnlyDefaults,
+        }
     }
 
     /// Adds a query parameter. `name` and `value` are not percent-encoded; rendering encodes them.
@@ -142,10 +156,10 @@ impl RequestTemplate {
     ///
     /// # Errors
     /// Returns an error if `name` is not a valid header name, or if `value` is not a valid template or
-    /// contains characters other than visible ASCII and spaces.
+    /// contains characters other than visible ASCII and spaces, in its text or in a default.
     ///
     /// Returns an error, too, for the headers that the client and its layers set themselves: `host`,
-    /// `content-length`, `expect`, `x-correlation-id`, `traceparent`, `tracestate`, `baggage`, all that
+    /// `content-length`, `expect`, `accept-encoding`, `x-request-timeout-ms`, `x-correlation-id`, `traceparent`, `tracestate`, `baggage`, all that
     /// begin with `x-fanout-`, and the hop-by-hop headers `connection`, `keep-alive`,
     /// `proxy-connection`, `proxy-authenticate`, `proxy-authentication-info`, `proxy-authorization`,
     /// `te`, `trailer`, `transfer-encoding` and `upgrade`.
@@ -163,6 +177,12 @@ impl RequestTemplate {
                 "a header value must contain only visible ASCII characters and spaces",
             ));
         }
+        header_value(&value, &self.defaults()).map_err(|error| {
+            unusable_default(
+                error,
+                "must contain only visible ASCII characters and spaces",
+            )
+        })?;
         self.headers.push((header, value));
         Ok(self)
     }
@@ -339,6 +359,29 @@ impl RequestTemplate {
         }
         end(&mut segment, &mut inside);
         Ok(unusable)
+    }
+}
+
+/// A source without values, of which only the defaults of placeholders are used.
+struct OnlyDefaults;
+
+impl Lookup for OnlyDefaults {
+    fn lookup(&self, reference: &Reference) -> Option<Found<'_>> {
+        reference.default.is_none().then(|| Found::Text("v".into()))
+    }
+}
+
+/// Returns the error for a placeholder whose default cannot be sent, because it breaks `rule`.
+fn unusable_default(error: RenderError, rule: &str) -> TemplateError {
+    match error {
+        RenderError::Unusable(references) => {
+            let named = references
+                .iter()
+                .map(|reference| format!("{{{reference}}}"));
+            let named = named.collect::<Vec<_>>().join(" and ");
+            TemplateError::new(format!("the default of {named} {rule}"))
+        }
+        error => TemplateError::new(error.to_string()),
     }
 }
 
