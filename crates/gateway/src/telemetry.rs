@@ -37,8 +37,6 @@ const SECONDS: [f64; 14] = [
 /// # Errors
 /// Returns an error if the thread cannot be started.
 pub(crate) fn log(logs: &Logs) -> io::Result<Flush> {
-    // The configuration has validated the level, so the default is only a safeguard.
-    let filter = EnvFilter::try_new(&logs.level).unwrap_or_else(|_| EnvFilter::new("info"));
     let terminal = io::stderr().is_terminal();
     let human = match logs.format {
         LogFormat::Human => true,
@@ -48,12 +46,20 @@ pub(crate) fn log(logs: &Logs) -> io::Result<Flush> {
     let log = LogWriter::start(io::stderr())?;
     let flush = log.flush_on_drop();
     let lines = lines(human, terminal, move || log.clone());
-    let registry = tracing_subscriber::registry().with(filter).with(capped());
+    let registry = tracing_subscriber::registry()
+        .with(filter(&logs.level))
+        .with(capped());
     // Fails only if a subscriber is installed already.
     let _ = registry.with(lines).try_init();
     // The default hook writes to standard error, where an unread pipe would block the request.
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "panic")));
     Ok(flush)
+}
+
+/// Returns the filter for `level`: a level, or a filter. Targets that it does not name have level info.
+fn filter(level: &str) -> EnvFilter {
+    // The configuration has validated the level, so the default is only a safeguard.
+    EnvFilter::try_new(format!("info,{level}")).unwrap_or_else(|_| EnvFilter::new("info"))
 }
 
 /// Limits the HTTP and TLS libraries to `info`, regardless of the configured level. Below that they log
@@ -213,6 +219,27 @@ mod tests {
     use tracing_subscriber::Registry;
 
     use super::*;
+
+    #[test]
+    fn fault_j18_a_filter_of_other_targets_silences_nothing() {
+        for (level, info, debug) in [
+            ("info", true, false),
+            ("warn", false, false),
+            ("off", false, false),
+            ("fanot=debug", true, false),
+            ("fanout=debug", true, true),
+            ("warn,fanout=debug", true, true),
+            ("warn,fanot=info", false, false),
+        ] {
+            let subscriber = tracing_subscriber::registry().with(filter(level));
+            tracing::subscriber::with_default(subscriber, || {
+                let is_on = tracing::enabled!(target: "fanout::run", tracing::Level::INFO);
+                assert_eq!(is_on, info, "{level}");
+                let is_on = tracing::enabled!(target: "fanout::run", tracing::Level::DEBUG);
+                assert_eq!(is_on, debug, "{level}");
+            });
+        }
+    }
 
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);
