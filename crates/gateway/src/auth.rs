@@ -8,7 +8,8 @@ use metrics::{counter, gauge};
 use tower_fanout_http::{
     client::{Client, ClientTlsConfig},
     jwt::{
-        JwtConfig, JwtLayer, KeySet, Keys, Outcome, Verifier,
+        JwtConfig, JwtLayer, KeySet, Keys, Outcome, PropagateClaimsConfig, PropagateClaimsLayer,
+        Verifier,
         jwks::{FetchError, FetchOutcome, Jwks},
     },
 };
@@ -24,6 +25,8 @@ type BoxError = Box<dyn Error + Send + Sync>;
 #[derive(Clone, Debug)]
 pub(crate) struct Auth {
     issuers: IndexMap<String, Issuer>,
+    /// Removes the headers that any route uses for claims, if there are some.
+    remove_claims: Option<PropagateClaimsLayer>,
 }
 
 /// A JWT provider with its current keys.
@@ -52,7 +55,10 @@ impl Auth {
             let issuer = issuer.map_err(|error| format!("auth.jwt.{name}: {error}"))?;
             issuers.insert(name.clone(), issuer);
         }
-        Ok(Self { issuers })
+        Ok(Self {
+            issuers,
+            remove_claims: remove_claims(config),
+        })
     }
 
     /// Updates the gauges with the age of the fetched keys.
@@ -72,16 +78,22 @@ impl Auth {
 
     /// Protects `handler` with the checks of `auth`. `None` leaves it open to every caller.
     ///
+    /// No caller can send a header that any route uses for a claim, because routes share downstreams.
+    ///
     /// # Panics
     /// Panics if `auth` names an unknown provider, or providers that share an issuer. A validated
     /// configuration does neither.
     pub(crate) fn protect(&self, auth: Option<&RouteAuth>, handler: MethodRouter) -> MethodRouter {
-        match auth {
+        // The layer that is added last is the outermost, so the token is checked before claims are copied.
+        let handler = match auth {
             None => handler,
-            // The layer that is added last is the outermost, so the token is checked before claims are copied.
             Some(auth) => handler
-                .route_layer(auth.propagate_claims.clone())
+                .route_layer(claims_layer(auth.propagate_claims.clone()))
                 .route_layer(self.layer(auth)),
+        };
+        match &self.remove_claims {
+            None => handler,
+            Some(layer) => handler.route_layer(layer.clone()),
         }
     }
 
@@ -110,6 +122,30 @@ impl Auth {
             JwtLayer::new(verifier, config).expect("the realm is validated with the configuration");
         layer.on_outcome(count)
     }
+}
+
+fn claims_layer(config: PropagateClaimsConfig) -> PropagateClaimsLayer {
+    PropagateClaimsLayer::new(config).expect("the claims are validated with the configuration")
+}
+
+/// Returns a layer for requests without verified claims. It removes the headers that any route uses for claims.
+fn remove_claims(config: &Config) -> Option<PropagateClaimsLayer> {
+    let routes = config.routes.iter().map(|route| &route.plan);
+    let plans = routes.chain(&config.orchestrate);
+    let mut all = PropagateClaimsConfig::default();
+    for propagated in plans
+        .filter_map(|plan| plan.auth.as_ref())
+        .flat_map(|auth| &auth.propagate_claims.claims)
+    {
+        if all
+            .claims
+            .iter()
+            .all(|known| known.header != propagated.header)
+        {
+            all.claims.push(propagated.clone());
+        }
+    }
+    (!all.claims.is_empty()).then(|| claims_layer(all))
 }
 
 impl Issuer {

@@ -4,6 +4,7 @@
 mod common;
 
 use common::{issuer::*, *};
+use http::Method;
 use serde_json::json;
 use tower_fanout_testkit::fault_server::{
     FaultServer,
@@ -65,6 +66,35 @@ async fn fault_a39_removes_claim_headers_that_the_caller_sends() {
         sent.iter()
             .all(|(_, headers)| !headers.contains_key("x-user-id"))
     );
+}
+
+#[tokio::test]
+async fn fault_a39_removes_claim_headers_on_routes_without_claims() {
+    let (up, seen) = stub(quick).await;
+    let text = format!(
+        "version: 1
+auth: {{ jwt: {{ main: {{ keys: [{{ secret: \"{SECRET}\" }}], issuers: [tests], audiences: [fanout], algorithms: [HS256] }} }} }}
+downstreams: {{ up: {{ endpoints: [{{ url: \"http://{up}\" }}], forward_headers: [x-user-id, x-other] }} }}
+routes:
+  - {{ name: claims, match: {{ path: /claims }}, auth: {{ jwt: main, propagate_claims: [{{ claim: id, header: x-user-id }}] }}, plan: {{ up: {{ downstream: up, required: true, request: {{ path: / }} }} }} }}
+  - {{ name: open, match: {{ path: /open }}, plan: {{ up: {{ downstream: up, required: true, request: {{ path: / }} }} }} }}
+"
+    );
+    let gateway = Gateway::from_text(&text).await;
+    let bearer = format!("Bearer {}", token(&json!({"id": "ada-7"})));
+    for path in ["/claims", "/open"] {
+        let headers = [
+            ("authorization", bearer.clone()),
+            ("x-user-id", "root".into()),
+            ("x-other", "kept".into()),
+        ];
+        let answer = gateway.send(Method::GET, path, &headers, "").await;
+        assert_eq!(answer.status, 200);
+    }
+    let sent = seen.requests();
+    assert_eq!(sent[0].1["x-user-id"], "ada-7");
+    assert!(!sent[1].1.contains_key("x-user-id"));
+    assert!(sent.iter().all(|(_, headers)| headers["x-other"] == "kept"));
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use super::{
     plan::Names,
     reader::ValueReader,
     tree::Kind,
-    value::{did_you_mean, known, within},
+    value::{check_name, did_you_mean, known, within},
 };
 
 pub(super) fn node(reader: &ValueReader<'_>, name: &str, names: &Names<'_>) -> Option<Node> {
@@ -25,6 +25,7 @@ pub(super) fn node(reader: &ValueReader<'_>, name: &str, names: &Names<'_>) -> O
             format!("node name \"{name}\" is reserved for placeholders; choose another name"),
         );
     }
+    check_name(reader, name);
     let mut map = reader.as_map();
     let downstream = map.get_required("downstream", |reader| {
         known(reader, "downstream", names.downstreams.keys())
@@ -32,7 +33,8 @@ pub(super) fn node(reader: &ValueReader<'_>, name: &str, names: &Names<'_>) -> O
     let depends_on = map.each("depends_on", dependency);
     let required = map.is_on("required");
     let priority = map.get("priority", |reader| within(reader, 0, 9));
-    let tiers = map.each("tiers", |reader| known(reader, "tier", names.tiers.keys()));
+    let tier = |reader: &ValueReader<'_>| known(reader, "tier", names.tiers.keys());
+    let tiers = map.get("tiers", |reader| Some(reader.nonempty()?.each(tier)));
     let when = map.get("when", condition);
     let request = map.get_required("request", request);
     let response = map
@@ -50,7 +52,7 @@ pub(super) fn node(reader: &ValueReader<'_>, name: &str, names: &Names<'_>) -> O
         depends_on,
         required,
         priority: priority.and_then(Priority::new).unwrap_or_default(),
-        tiers,
+        tiers: tiers.unwrap_or_default(),
         when,
         request: request?,
         accept,
@@ -103,7 +105,11 @@ fn request(reader: &ValueReader<'_>) -> Option<RequestTemplate> {
             })
         });
     }
-    for (name, reader) in &headers {
+    for (index, (name, reader)) in headers.iter().enumerate() {
+        let mut before = headers[..index].iter();
+        if before.any(|(other, _)| other.eq_ignore_ascii_case(name)) {
+            reader.error("duplicate", format!("duplicate header \"{name}\""));
+        }
         let value = value(reader);
         sound &= value.is_some_and(|value| {
             extend(&mut template, reader, |template| {
@@ -164,7 +170,9 @@ fn response(reader: &ValueReader<'_>) -> Option<(Vec<u16>, FieldFilter)> {
     let accept = map.each("accept", |reader| within(reader, 400, 599));
     let mut filter = FieldFilterConfig::default();
     filter.target = map.get("target", ValueReader::get);
-    map.set("allow", &mut filter.allow, ValueReader::get);
+    map.set("allow", &mut filter.allow, |reader| {
+        reader.nonempty()?.get()
+    });
     map.set("deny", &mut filter.deny, ValueReader::get);
     map.set("rename", &mut filter.rename, ValueReader::get);
     map.finish();
@@ -181,7 +189,7 @@ fn fallback(reader: &ValueReader<'_>, names: &Names<'_>) -> Option<Fallback> {
     map.not_built(&[("stale", "a fallback to a stale response")]);
     map.finish();
     let on = match on {
-        Some(reader) => reader.get::<OutcomeSet>()?,
+        Some(reader) => reader.nonempty()?.get::<OutcomeSet>()?,
         None => OutcomeSet::default(),
     };
     let target = match (fixed, service) {

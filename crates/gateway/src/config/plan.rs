@@ -18,9 +18,10 @@ use super::{
     reader::{MapReader, ValueReader},
     validate::conditions::check_conditions,
     validate::merge::check_conflicts,
-    validate::noop::check_effects,
-    validate::reach::{check_body, check_claims, check_failures, check_texts, check_tiers},
-    value::{bound, duration, in_range, within},
+    validate::noop::{check_effects, check_fallback_steps},
+    validate::reach::{check_body, check_claims, check_failures, check_texts},
+    validate::tiers::{check_dependencies, check_quorum_of_tiers, check_tiers, possible_tiers},
+    value::{bound, check_name, duration, in_range, within},
 };
 
 /// Default and maximum of the limits of a plan. A plan can set both, up to this maximum.
@@ -108,7 +109,10 @@ fn check_options(reader: &ValueReader<'_>, route: &Route, names: &Names<'_>) {
 
 fn route(reader: &ValueReader<'_>, names: &Names<'_>) -> Option<Route> {
     let mut map = reader.as_map();
-    let name = map.get_required("name", ValueReader::text);
+    let name = map.get_required("name", |reader| {
+        let name = reader.text()?;
+        check_name(reader, &name).then_some(name)
+    });
     let (method, path) = map
         .require("match")
         .map(|reader| matched(&reader))
@@ -212,14 +216,23 @@ fn plan(
         check_quorum(reader, aggregate.strategy, &nodes);
     }
     check_conflicts(&aggregate, &nodes, choose);
-    check_failures(&reader, &aggregate, &nodes, names.tiers);
     check_texts(&nodes, &aggregate, choose);
+    check_fallback_steps(&nodes);
     // An invalid `auth` is reported already, and says nothing about the tiers.
     if !matches!(auth, Some(None)) {
         let auth = auth.as_ref().and_then(Option::as_ref);
-        check_tiers(&nodes, auth, names.jwt, names.tiers);
+        let possible = possible_tiers(auth, names.jwt, names.tiers);
+        check_failures(&reader, &aggregate, &nodes, &possible);
+        check_tiers(&nodes, auth, &possible);
         check_claims(&nodes, auth);
-        check_conditions(&nodes, parameters, auth, names.jwt, names.tiers);
+        check_conditions(&nodes, parameters, auth, &possible, names.tiers);
+        // Unknown dependencies and cycles are reported already, and so are nodes that no caller reaches.
+        if graph.is_some()
+            && check_dependencies(&nodes, &possible)
+            && let Some(reader) = &aggregates
+        {
+            check_quorum_of_tiers(reader, aggregate.strategy, &nodes, &possible);
+        }
     }
     let graph = graph?;
     let nodes = nodes.into_iter().map(|(name, (node, _))| {

@@ -160,6 +160,21 @@ impl<'t> ValueReader<'t> {
             .collect()
     }
 
+    /// Returns `None` after reporting an empty list. Where a list restricts something, an empty one would restrict
+    /// nothing, in contrast to what it says.
+    pub(super) fn nonempty(&self) -> Option<&Self> {
+        if matches!(&self.tree.kind, Kind::List(items) if items.is_empty()) {
+            let message = "expected at least one item, got an empty list";
+            self.error_with_help(
+                "invalid",
+                message,
+                Some("add an item, or remove the key".into()),
+            );
+            return None;
+        }
+        Some(self)
+    }
+
     /// Reads the items of a list, except invalid ones.
     pub(super) fn each<T>(&self, read: impl Fn(&Self) -> Option<T>) -> Vec<T> {
         self.list().iter().filter_map(read).collect()

@@ -58,6 +58,9 @@ impl Default for Server {
     }
 }
 
+/// Maximum of `drain.delay`, for which the process serves after SIGTERM.
+const LONGEST_DELAY: Duration = Duration::from_secs(3_600);
+
 pub(super) fn server(reader: &ValueReader<'_>) -> Server {
     let mut server = Server::default();
     let mut map = reader.as_map();
@@ -79,7 +82,9 @@ pub(super) fn server(reader: &ValueReader<'_>) -> Server {
     map.set("decode_bodies", &mut server.body.decode, ValueReader::get);
     if let Some(drain) = map.take("drain") {
         let mut drain = drain.as_map();
-        drain.set("delay", &mut server.drain_delay, duration);
+        drain.set("delay", &mut server.drain_delay, |reader| {
+            in_range(reader, duration(reader)?, Duration::ZERO, LONGEST_DELAY)
+        });
         drain.set("timeout", &mut config.grace, duration);
         drain.finish();
     }

@@ -170,6 +170,31 @@ fn fault_j20_refuses_a_node_that_never_runs() {
 }
 
 #[test]
+fn fault_j20_refuses_what_no_single_tier_can_run() {
+    golden("j20_together");
+}
+
+#[test]
+fn fault_i1_refuses_defaults_that_cannot_be_sent() {
+    golden("i1_");
+}
+
+#[test]
+fn fault_i10_refuses_headers_that_the_gateway_replaces() {
+    golden("i10_");
+}
+
+#[test]
+fn fault_j31_refuses_empty_lists_that_would_restrict_nothing() {
+    golden("j31_empty_lists");
+}
+
+#[test]
+fn fault_j32_refuses_names_that_cannot_be_shown() {
+    golden("j32_");
+}
+
+#[test]
 fn fault_j21_refuses_an_asterisk_in_a_placeholder() {
     golden("j5_asterisk");
 }

@@ -126,7 +126,7 @@ impl Tree {
     pub(super) fn quote_in(&self, message: &str) -> String {
         match (&self.kind, message.rsplit_once(", got ")) {
             (Kind::Scalar(value), Some((expected, got)))
-                if !value.is_null() && !got.contains(' ') =>
+                if !value.is_null() && got.split(' ').all(is_word_of_a_value) =>
             {
                 format!("{expected}, got {}", self.as_written())
             }
@@ -277,4 +277,10 @@ impl<'de> Visitor<'de> for Kinds {
         }
         Ok(Kind::Map { members, repeated })
     }
+}
+/// Returns `true` for a number, or a number with a unit, of which messages about values consist.
+fn is_word_of_a_value(word: &str) -> bool {
+    word.starts_with(|first: char| first.is_ascii_digit() || first == '-')
+        || word == "NaN"
+        || word == "inf"
 }

@@ -185,6 +185,17 @@ pub(super) fn in_range<T: PartialOrd + Debug>(
     None
 }
 
+/// Reports a name that labels, logs and operation ids cannot show. Returns `true` for any other name.
+pub(super) fn check_name(reader: &ValueReader<'_>, name: &str) -> bool {
+    let shows = !name.trim().is_empty() && !name.contains(char::is_control);
+    if !shows {
+        let message =
+            format!("a name must have visible characters and no control characters, got {name:?}");
+        reader.error("invalid", message);
+    }
+    shows
+}
+
 /// Reads a default and a maximum. A missing part is taken from `otherwise`, its default limited by
 /// the maximum that is read.
 pub(super) fn bound<T: Copy + Ord + Debug>(

@@ -60,11 +60,10 @@ impl Validate for VerifierConfig {
     fn errors(&self) -> Vec<ConfigError> {
         let issuers = !self.issuers.is_empty();
         let audiences = !self.audiences.is_empty();
-        let leeway = self.leeway <= MAX_LEEWAY;
         ConfigErrors::default()
             .unless(issuers, "issuers", "at least one issuer is required")
             .unless(audiences, "audiences", "at least one audience is required")
-            .unless(leeway, "leeway", "must be at most 300 s")
+            .within("leeway", self.leeway, Duration::ZERO..=MAX_LEEWAY)
             .within("max_age", self.max_age, Duration::from_secs(1)..=YEAR)
             .unless(
                 self.require_typ.as_deref() != Some(""),

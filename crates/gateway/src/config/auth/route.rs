@@ -2,7 +2,7 @@
 
 use indexmap::IndexMap;
 use tower_fanout::layers::config::Validate;
-use tower_fanout_http::jwt::{PropagateClaimsConfig, PropagateClaimsLayer};
+use tower_fanout_http::jwt::PropagateClaimsConfig;
 
 use super::{
     super::{
@@ -24,7 +24,7 @@ pub(crate) struct RouteAuth {
     /// Scopes that the caller needs, all of them.
     pub(crate) all_scopes: Vec<String>,
     /// Claims that are copied to request headers.
-    pub(crate) propagate_claims: PropagateClaimsLayer,
+    pub(crate) propagate_claims: PropagateClaimsConfig,
 }
 
 pub(in super::super) fn route_auth(
@@ -33,8 +33,10 @@ pub(in super::super) fn route_auth(
 ) -> Option<RouteAuth> {
     let mut map = reader.as_map();
     let names = map.get_required("jwt", |reader| providers(reader, jwt));
-    let any_role = map.each("any_role", ValueReader::text);
-    let all_scopes = map.each("all_scopes", scope);
+    let any_role = map.get("any_role", |reader| {
+        Some(reader.nonempty()?.each(ValueReader::text))
+    });
+    let all_scopes = map.get("all_scopes", |reader| Some(reader.nonempty()?.each(scope)));
     let mut claims = PropagateClaimsConfig::default();
     for reader in map.each("propagate_claims", |reader| Some(reader.clone())) {
         claims = propagate(&claims, &reader).unwrap_or(claims);
@@ -42,9 +44,9 @@ pub(in super::super) fn route_auth(
     map.finish();
     Some(RouteAuth {
         jwt: names?,
-        any_role,
-        all_scopes,
-        propagate_claims: PropagateClaimsLayer::new(claims).ok()?,
+        any_role: any_role.unwrap_or_default(),
+        all_scopes: all_scopes.unwrap_or_default(),
+        propagate_claims: claims,
     })
 }
 

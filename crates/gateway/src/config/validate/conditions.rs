@@ -10,20 +10,20 @@ use tower_fanout_json::{
 };
 
 use super::{
-    super::{Jwt, Node, RouteAuth, Tier, check::Nodes, value::did_you_mean},
-    reach::{possible_tiers, quoted},
+    super::{Node, RouteAuth, Tier, check::Nodes, value::did_you_mean},
+    tiers::{admits, quoted},
 };
 
 /// Reports conditions that name what no request of the route has, or that hold for no tier of its callers.
-/// `parameters` are those of the path of the route, or `None` if the path is invalid.
+/// `parameters` are those of the path of the route, or `None` if the path is invalid. `possible` are the tiers of
+/// the callers, and `tiers` those of the file.
 pub(in crate::config) fn check_conditions(
     nodes: &Nodes<'_, '_>,
     parameters: Option<&[String]>,
     auth: Option<&RouteAuth>,
-    jwt: &IndexMap<String, Jwt>,
+    possible: &[&str],
     tiers: &IndexMap<String, Tier>,
 ) {
-    let possible = possible_tiers(auth, jwt, tiers);
     let known = tiers.keys().map(String::as_str);
     let known: Vec<&str> = known.chain(possible.iter().copied()).collect();
     for (name, (node, reader)) in nodes {
@@ -35,7 +35,7 @@ pub(in crate::config) fn check_conditions(
         let problem = references
             .find_map(|reference| wrong_reference(&reference, parameters, auth.is_some()))
             .or_else(|| unknown_tier(condition, &known))
-            .or_else(|| never_runs(name, node, condition, &possible));
+            .or_else(|| never_runs(name, node, condition, possible));
         if let Some((code, message, help)) = problem {
             reader.at("when").error_with_help(code, message, Some(help));
         }
@@ -63,11 +63,15 @@ fn never_runs(
     condition: &Condition,
     possible: &[&str],
 ) -> Option<Problem> {
-    let runs_in = |tier: &&str| node.tiers.is_empty() || node.tiers.iter().any(|own| own == tier);
-    let reached: Vec<&str> = possible.iter().copied().filter(runs_in).collect();
+    let reached = possible.iter().copied().filter(|tier| admits(node, tier));
+    let reached: Vec<&str> = reached.collect();
     // A node that no caller reaches is reported with its tiers.
     let never = !reached.is_empty() && never_holds(condition, &reached);
     never.then(|| {
+        if condition.references().is_empty() {
+            let message = format!("\"{name}\" never runs: its condition never holds");
+            return ("never_runs", message, "change the condition, or remove the node".into());
+        }
         let message = format!(
             "\"{name}\" never runs: its condition does not hold in tier {}, and no caller in another tier reaches the node",
             quoted(reached)
@@ -135,13 +139,27 @@ impl Lookup for OnlyTier<'_> {
 }
 
 /// Returns `true` if `condition` holds for none of `tiers`, whatever else a request has.
-fn never_holds(condition: &Condition, tiers: &[&str]) -> bool {
-    tiers.iter().all(|tier| {
-        let request = OnlyTier {
-            tier,
-            reads_others: Cell::new(false),
-        };
-        // Other values are not read if the tier alone decides.
-        condition.holds(&request) != Ok(true) && !request.reads_others.get()
-    })
+pub(super) fn never_holds(condition: &Condition, tiers: &[&str]) -> bool {
+    tiers
+        .iter()
+        .all(|tier| decided(condition, tier) == Some(false))
+}
+
+/// Returns `true` if `condition` holds for each of `tiers`, whatever else a request has.
+pub(super) fn always_holds(condition: &Condition, tiers: &[&str]) -> bool {
+    tiers
+        .iter()
+        .all(|tier| decided(condition, tier) == Some(true))
+}
+
+/// Returns whether `condition` holds for callers in `tier`, or `None` if that depends on other values. An error
+/// of the condition counts as `false`.
+fn decided(condition: &Condition, tier: &str) -> Option<bool> {
+    let request = OnlyTier {
+        tier,
+        reads_others: Cell::new(false),
+    };
+    let holds = condition.holds(&request) == Ok(true);
+    // Other values are not read if the tier alone decides.
+    (!request.reads_others.get()).then_some(holds)
 }

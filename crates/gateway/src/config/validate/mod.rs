@@ -4,3 +4,4 @@ pub(super) mod conditions;
 pub(super) mod merge;
 pub(super) mod noop;
 pub(super) mod reach;
+pub(super) mod tiers;

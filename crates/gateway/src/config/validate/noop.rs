@@ -1,11 +1,11 @@
-//! Warns about `aggregate` keys that have no effect.
+//! Warns about `aggregate` keys and fallback steps that have no effect.
 
 use std::time::Duration;
 
-use tower_fanout::{ReturnWhen, Strategy};
+use tower_fanout::{ReturnWhen, Strategy, layers::fallback::OutcomeSet};
 use tower_fanout_json::merge::MergeMode;
 
-use super::super::{Node, aggregate::Aggregate, check::Nodes, reader::ValueReader};
+use super::super::{FallbackTarget, Node, aggregate::Aggregate, check::Nodes, reader::ValueReader};
 
 /// Warns about keys of the `aggregate` map at `reader` that have no effect in a plan with this
 /// `deadline`. `choose` is `true` if a request may select nodes and strategy. Does nothing if the map
@@ -74,4 +74,42 @@ fn check_return_when(reader: &ValueReader<'_>, aggregate: &Aggregate, nodes: &No
     };
     let help = "remove it, or set strategy: partial and mark nodes as required";
     reader.warning("no_effect", message, help);
+}
+
+/// Warns about fallback steps whose outcomes static responses before them handle, so that they never answer.
+pub(in crate::config) fn check_fallback_steps(nodes: &Nodes<'_, '_>) {
+    for (node, reader) in nodes.values() {
+        let mut handled = OutcomeSet::nothing();
+        for (index, step) in node
+            .iter()
+            .flat_map(|node| node.fallback.iter().enumerate())
+        {
+            if includes(&handled, &step.on) {
+                reader.item("fallback", index).warning(
+                    "no_effect",
+                    "this step never answers: static responses before it handle the same outcomes",
+                    "move it before them, or limit them with on",
+                );
+            }
+            if matches!(step.target, FallbackTarget::Static(_)) {
+                handled.failure |= step.on.failure;
+                handled.throttled |= step.on.throttled;
+                handled.local |= step.on.local;
+                handled.timeout |= step.on.timeout;
+                handled.statuses.extend(&step.on.statuses);
+            }
+        }
+    }
+}
+
+/// Returns `true` if `all` has every outcome of `some`.
+fn includes(all: &OutcomeSet, some: &OutcomeSet) -> bool {
+    (all.failure || !some.failure)
+        && (all.throttled || !some.throttled)
+        && (all.local || !some.local)
+        && (all.timeout || !some.timeout)
+        && some
+            .statuses
+            .iter()
+            .all(|status| all.statuses.contains(status))
 }

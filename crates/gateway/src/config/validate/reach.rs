@@ -1,4 +1,4 @@
-//! Finds nodes that never run, routes that never fail, and definitions that nothing uses.
+//! Finds nodes that need what no request has, routes that never fail, and definitions that nothing uses.
 
 use http::Method;
 use indexmap::IndexMap;
@@ -6,61 +6,10 @@ use tower_fanout::Strategy;
 use tower_fanout_json::template::{Position, Reference, Root};
 
 use super::super::{
-    Config, FallbackTarget, Jwt, Node, PlanConfig, RouteAuth, Tier, aggregate::Aggregate,
-    check::Nodes, reader::ValueReader,
+    Config, FallbackTarget, Node, PlanConfig, RouteAuth, aggregate::Aggregate, check::Nodes,
+    reader::ValueReader,
 };
-use super::merge::is_required;
-
-/// Reports nodes whose tiers no caller of the route can have. `auth` is that of the route.
-pub(in crate::config) fn check_tiers(
-    nodes: &Nodes<'_, '_>,
-    auth: Option<&RouteAuth>,
-    jwt: &IndexMap<String, Jwt>,
-    tiers: &IndexMap<String, Tier>,
-) {
-    let possible = possible_tiers(auth, jwt, tiers);
-    for (name, (node, reader)) in nodes {
-        let tiers = node.iter().flat_map(|node| &node.tiers);
-        let tiers: Vec<&str> = tiers.map(String::as_str).collect();
-        if tiers.is_empty() || tiers.iter().any(|tier| possible.contains(tier)) {
-            continue;
-        }
-        let message = format!(
-            "\"{name}\" never runs: every caller of this route is in tier {}",
-            quoted(possible.clone())
-        );
-        let help = match auth {
-            None => "add auth to the route, or remove the tiers",
-            Some(_) => "set tier.claim of the provider, or remove the tiers",
-        };
-        reader
-            .at("tiers")
-            .error_with_help("never_runs", message, Some(help.into()));
-    }
-}
-
-/// Returns the tiers of the callers of a route with `auth`.
-pub(super) fn possible_tiers<'c>(
-    auth: Option<&RouteAuth>,
-    jwt: &'c IndexMap<String, Jwt>,
-    tiers: &'c IndexMap<String, Tier>,
-) -> Vec<&'c str> {
-    match auth {
-        // Callers without a token are in the lowest tier.
-        None => vec![tiers.first().map_or("default", |(name, _)| name)],
-        Some(auth) => (auth.jwt.iter())
-            .flat_map(|name| tiers_of(&jwt[name]))
-            .collect(),
-    }
-}
-
-/// Returns the sorted names of `tiers` in quotes.
-pub(super) fn quoted(mut tiers: Vec<&str>) -> String {
-    tiers.sort_unstable();
-    tiers.dedup();
-    let tiers: Vec<_> = tiers.iter().map(|tier| format!("\"{tier}\"")).collect();
-    tiers.join(" or ")
-}
+use super::{conditions::always_holds, merge::is_required, tiers::admits};
 
 /// Reports nodes that need a claim on a route without tokens. `auth` is that of the route.
 pub(in crate::config) fn check_claims(nodes: &Nodes<'_, '_>, auth: Option<&RouteAuth>) {
@@ -147,21 +96,12 @@ pub(in crate::config) fn check_body(reader: &ValueReader<'_>, method: &Method, p
     }
 }
 
-/// Returns the tiers that tokens of a provider can give.
-fn tiers_of(jwt: &Jwt) -> Vec<&str> {
-    let rules = &jwt.verifier;
-    match rules.tier_claim {
-        Some(_) => rules.tiers.iter().map(String::as_str).collect(),
-        None => vec![&rules.default_tier],
-    }
-}
-
-/// Warns if the plan at `reader` succeeds even if every call fails.
+/// Warns if the plan at `reader` succeeds even if every call fails. `possible` are the tiers of the callers.
 pub(in crate::config) fn check_failures(
     reader: &ValueReader<'_>,
     aggregate: &Aggregate,
     nodes: &Nodes<'_, '_>,
-    tiers: &IndexMap<String, Tier>,
+    possible: &[&str],
 ) {
     let known = nodes
         .iter()
@@ -174,7 +114,7 @@ pub(in crate::config) fn check_failures(
     let answering = |counts: &dyn Fn(&str) -> bool| {
         let counted = known.iter().filter(|(name, _)| counts(name));
         counted
-            .filter(|(_, node)| always_answers(node, tiers))
+            .filter(|(_, node)| always_answers(node, possible))
             .count()
     };
     let required = |name: &str| is_required(nodes, name);
@@ -197,16 +137,16 @@ pub(in crate::config) fn check_failures(
 }
 
 /// Returns `true` if static fallbacks together answer for every failure of the node. A node that some of the
-/// callers in `tiers` leave out does not always answer.
-fn always_answers(node: &Node, tiers: &IndexMap<String, Tier>) -> bool {
+/// callers, whose tiers are `possible`, leave out does not always answer.
+fn always_answers(node: &Node, possible: &[&str]) -> bool {
     let fixed = || {
         let steps = node.fallback.iter();
         let fixed = steps.filter(|step| matches!(step.target, FallbackTarget::Static(_)));
         fixed.map(|step| &step.on)
     };
-    let for_all = node.tiers.is_empty() || tiers.keys().all(|tier| node.tiers.contains(tier));
-    node.when.is_none()
-        && for_all
+    let holds = |condition| always_holds(condition, possible);
+    node.when.as_ref().is_none_or(holds)
+        && possible.iter().all(|tier| admits(node, tier))
         && fixed().any(|on| on.failure)
         && fixed().any(|on| on.throttled)
         && fixed().any(|on| on.local)

@@ -1,0 +1,144 @@
+//! Finds nodes that no caller can run, because of tiers, conditions and dependencies together.
+
+use indexmap::IndexMap;
+use tower_fanout::Strategy;
+
+use super::{
+    super::{Jwt, Node, RouteAuth, Tier, check::Nodes, reader::ValueReader},
+    conditions::never_holds,
+};
+
+/// Reports nodes whose tiers no caller of the route can have. `auth` is that of the route, and `possible` are the
+/// tiers of its callers.
+pub(in crate::config) fn check_tiers(
+    nodes: &Nodes<'_, '_>,
+    auth: Option<&RouteAuth>,
+    possible: &[&str],
+) {
+    for (name, (node, reader)) in nodes {
+        let Some(node) = node else { continue };
+        if node.tiers.is_empty() || possible.iter().any(|tier| admits(node, tier)) {
+            continue;
+        }
+        let message = format!(
+            "\"{name}\" never runs: every caller of this route is in tier {}",
+            quoted(possible.to_vec())
+        );
+        let help = match auth {
+            None => "add auth to the route, or remove the tiers",
+            Some(_) => "set tier.claim of the provider, or remove the tiers",
+        };
+        reader
+            .at("tiers")
+            .error_with_help("never_runs", message, Some(help.into()));
+    }
+}
+
+/// Reports nodes that run in no tier together with the nodes that they depend on. `possible` are the tiers of the
+/// callers. Returns `true` if each node runs in some tier.
+pub(in crate::config) fn check_dependencies(nodes: &Nodes<'_, '_>, possible: &[&str]) -> bool {
+    let runs: Vec<Vec<&str>> = possible.iter().map(|tier| running(nodes, tier)).collect();
+    let runs = |name: &str| runs.iter().any(|running| running.contains(&name));
+    for (name, (node, reader)) in nodes {
+        let Some(node) = node else { continue };
+        let alone = possible.iter().any(|tier| runs_alone(node, tier));
+        // The other nodes that never run are reported at the first cause.
+        if alone && !runs(name) && needed(node).all(runs) {
+            let message = format!(
+                "\"{name}\" never runs: no caller's tier runs it and all the nodes that it depends on"
+            );
+            let help =
+                "change the tiers or conditions of these nodes, or make a dependency optional";
+            reader.error_with_help("never_runs", message, Some(help.into()));
+        }
+    }
+    nodes.keys().all(|name| runs(name))
+}
+
+/// Reports a `quorum` that no tier can reach at `reader`, the `aggregate` map.
+pub(in crate::config) fn check_quorum_of_tiers(
+    reader: &ValueReader<'_>,
+    strategy: Strategy,
+    nodes: &Nodes<'_, '_>,
+    possible: &[&str],
+) {
+    let Strategy::Quorum(quorum) = strategy else {
+        return;
+    };
+    let most = possible.iter().map(|tier| running(nodes, tier).len()).max();
+    let most = most.unwrap_or_default();
+    if most < quorum.get() {
+        let message =
+            format!("quorum is {quorum}, but no caller's tier runs more than {most} of the nodes");
+        let help = "lower the quorum, or let more nodes run in one tier";
+        reader.error_with_help("invalid", message, Some(help.into()));
+    }
+}
+
+/// Returns the nodes that can run for callers in `tier`, whatever else the request has.
+fn running<'n>(nodes: &'n Nodes<'_, '_>, tier: &str) -> Vec<&'n str> {
+    let alone = nodes
+        .iter()
+        .filter(|(_, (node, _))| node.as_ref().is_some_and(|node| runs_alone(node, tier)));
+    let mut running: Vec<&str> = alone.map(|(name, _)| name.as_str()).collect();
+    // A node that stops running can stop those that depend on it, in any order of declaration.
+    loop {
+        let before = running.clone();
+        running.retain(|name| {
+            let node = nodes[*name].0.iter();
+            node.flat_map(needed).all(|other| before.contains(&other))
+        });
+        if running.len() == before.len() {
+            return running;
+        }
+    }
+}
+
+/// Returns the names of the nodes without which `node` does not run.
+fn needed(node: &Node) -> impl Iterator<Item = &str> {
+    let needed = node.depends_on.iter().filter(|one| !one.optional);
+    needed.map(|dependency| dependency.node.as_str())
+}
+
+/// Returns `true` if callers in `tier` run the node, apart from the nodes that it depends on.
+fn runs_alone(node: &Node, tier: &str) -> bool {
+    let never = |condition| never_holds(condition, &[tier]);
+    admits(node, tier) && !node.when.as_ref().is_some_and(never)
+}
+
+/// Returns `true` if the tiers of the node include `tier`.
+pub(super) fn admits(node: &Node, tier: &str) -> bool {
+    node.tiers.is_empty() || node.tiers.iter().any(|own| own == tier)
+}
+
+/// Returns the tiers of the callers of a route with `auth`.
+pub(in crate::config) fn possible_tiers<'c>(
+    auth: Option<&RouteAuth>,
+    jwt: &'c IndexMap<String, Jwt>,
+    tiers: &'c IndexMap<String, Tier>,
+) -> Vec<&'c str> {
+    match auth {
+        // Callers without a token are in the lowest tier.
+        None => vec![tiers.first().map_or("default", |(name, _)| name)],
+        Some(auth) => (auth.jwt.iter())
+            .flat_map(|name| tiers_of(&jwt[name]))
+            .collect(),
+    }
+}
+
+/// Returns the tiers that tokens of a provider can give.
+fn tiers_of(jwt: &Jwt) -> Vec<&str> {
+    let rules = &jwt.verifier;
+    match rules.tier_claim {
+        Some(_) => rules.tiers.iter().map(String::as_str).collect(),
+        None => vec![&rules.default_tier],
+    }
+}
+
+/// Returns the sorted names of `tiers` in quotes.
+pub(super) fn quoted(mut tiers: Vec<&str>) -> String {
+    tiers.sort_unstable();
+    tiers.dedup();
+    let tiers: Vec<_> = tiers.iter().map(|tier| format!("\"{tier}\"")).collect();
+    tiers.join(" or ")
+}
