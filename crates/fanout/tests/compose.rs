@@ -4,14 +4,24 @@
 
 mod common;
 
-use std::{error::Error, time::Duration};
+use std::{
+    error::Error,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use common::*;
-use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
+use tokio::time::Instant;
+use tower::{
+    BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService,
+};
 use tower_fanout::{
     BranchError, ErrorKind, FanOut, FanOutError, FanOutResponse, Plan, SelectError, Selection,
     Strategy,
-    layers::{AsRejection, DeadlineLayer, LayerError, Rejection, TimeoutLayer},
+    layers::{
+        AsRejection, CallContext, ClassifyResult, Deadline, DeadlineLayer, Failure, LayerError,
+        Rejection, RetryConfig, RetryLayer, TimeoutLayer, WithCall,
+    },
 };
 
 fn one(service: Node) -> FanOut<()> {
@@ -41,6 +51,38 @@ async fn a_fan_out_can_be_wrapped_in_layers() {
         matches!(error.as_rejection(), Some(Rejection::Deadline)),
         "{error:?}"
     );
+}
+
+/// A retry around a fan-out numbers its own attempts. Those of a branch begin at 1 each time.
+#[tokio::test(start_paused = true)]
+async fn ord_15_attempts_of_a_branch_do_not_count_those_of_a_retry_around_the_fan_out() {
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&calls);
+    let node = service_fn(move |request: WithCall<()>| {
+        let call = request.call();
+        let seen_call = (
+            call.attempt,
+            call.last_attempt,
+            call.max_retries,
+            call.fallback,
+        );
+        seen.lock().unwrap().push(seen_call);
+        async { Err::<(), _>(LayerError::from(Failure::Connect)) }
+    });
+    let mut plan = Plan::builder();
+    plan.node("one", node, |_: &WithCall<()>, _| Ok(WithCall::new(())));
+    let fan_out = FanOut::new(plan.build().unwrap());
+    let retry = RetryConfig::new().max_attempts(2);
+    let service = RetryLayer::new(retry, ClassifyResult)
+        .unwrap()
+        .layer(fan_out);
+    let mut request = WithCall::new(())
+        .idempotent()
+        .deadline(Deadline::at(Instant::now() + ms(5_000)));
+    request.call_mut().unwrap().max_retries = Some(1);
+    request.call_mut().unwrap().fallback = false;
+    service.oneshot(request).await.unwrap_err();
+    assert_eq!(*calls.lock().unwrap(), [(1, false, Some(1), false); 2]);
 }
 
 #[tokio::test(start_paused = true)]

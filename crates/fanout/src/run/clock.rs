@@ -175,8 +175,9 @@ fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     one.into_iter().chain(other).min()
 }
 
-/// Returns the call metadata that all branches start from. Its deadline is earlier than that of the
-/// request by the merge margin, and all branches share one retry allowance.
+/// Returns the call metadata that all branches start from: the limits of `call`, the metadata of the request.
+/// Its deadline is earlier than that of the request by the merge margin, and all branches share one retry
+/// allowance.
 pub(super) fn branch_call(call: &Call, now: Instant, branches: usize) -> Call {
     let deadline = call
         .deadline
@@ -184,8 +185,12 @@ pub(super) fn branch_call(call: &Call, now: Instant, branches: usize) -> Call {
     let allowance = call
         .max_retries
         .map(|retries| Arc::new(RetryAllowance::new(shared_retries(retries, branches))));
-    let mut call = call.clone();
-    call.deadline = deadline;
-    call.allowance = allowance;
-    call
+    // Attempt and upload are those of the call of the fan-out. A branch makes attempts and requests of its own.
+    let mut branch = Call::NONE;
+    branch.deadline = deadline;
+    branch.allowance = allowance;
+    branch.max_retries = call.max_retries;
+    branch.max_wait = call.max_wait;
+    branch.fallback = call.fallback;
+    branch
 }
