@@ -15,9 +15,7 @@ use tower_fanout_http::{
     problem::ProblemLayer,
     server::{Server, bind},
 };
-use tower_fanout_layers::{
-    CallErrorLayer, ConcurrencyConfig, ConcurrencyLayer, ConfigError, DeadlineLayer, TimeoutLayer,
-};
+use tower_fanout_layers::{ConcurrencyConfig, ConfigError, ServiceBuilderExt};
 
 /// Builds the application, which handles at most `max` requests at once.
 fn app(max: u32) -> Result<Router, ConfigError> {
@@ -28,10 +26,10 @@ fn app(max: u32) -> Result<Router, ConfigError> {
     let layers = ServiceBuilder::new()
         .layer(CorrelationLayer::default()) // first, so that every response has an id
         .layer(ProblemLayer::new()) // turns rejections of the layers below into problem+json
-        .layer(DeadlineLayer::new(Duration::from_secs(2))?) // bounds queueing and handling together
-        .layer(ConcurrencyLayer::new(limit)?) // one limit, shared by all routes
-        .layer(TimeoutLayer::new(Duration::from_secs(1))?) // bounds handling alone
-        .layer(CallErrorLayer::new()); // a handler's error is `Infallible`, which cannot carry a rejection
+        .deadline(Duration::from_secs(2))? // bounds queueing and handling together
+        .concurrency(limit)? // one limit, shared by all routes
+        .attempt_timeout(Duration::from_secs(1))? // bounds handling alone
+        .call_error(); // a handler's error is `Infallible`, which cannot carry a rejection
     Ok(Router::new()
         .route("/users/{id}", get(user))
         .route("/reports", get(report))

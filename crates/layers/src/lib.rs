@@ -120,8 +120,8 @@
 //!
 //! | layer | requirement and effect |
 //! |---|---|
-//! | [`LayerErrorLayer`] | accepts any error that is `Into<BoxError>`, and changes it to [`LayerError`] |
-//! | [`CallErrorLayer`] | accepts any error `E`, and changes it to [`CallError<E>`] |
+//! | [`LayerErrorLayer`] | accepts any error that is `Into<BoxError>`, and changes it to [`LayerError`], in a box. Take it if the error is a [`BoxError`], or if several stacks need one error type. |
+//! | [`CallErrorLayer`] | accepts any error `E`, and changes it to [`CallError<E>`], without a box. Take it if the caller matches on `E`, or to [say which errors are safe to retry](CallErrorLayer::with). |
 //! | [`EventsLayer`] | accepts any error |
 //! | `UploadLayer` | accepts any error, for an `http::Request<B>`; changes the request body to `ReplayBody<B>`, whose error is a [`BoxError`], so the error of `B` must be `Into<BoxError>` |
 //! | `BodyTimeoutLayer` | accepts any error, for an `http::Request` and an `http::Response<B>`; changes the response body to `TimedBody<B>`, whose error is a [`BoxError`], so the error of `B` must be `Into<BoxError>` |
@@ -189,7 +189,7 @@
 //! | `http` | [`CallContext`] for `http::Request`, `ClassifyHttp`, `BodyTimeoutLayer` and `UploadLayer` |
 //! | `serde` | [config] structs that can be read from a file |
 //! | `chaos` | `ChaosLayer`, which injects faults |
-//! | `tower` | the errors of tower's `LoadShed`, `Buffer` and `Timeout` in a [`LayerError`] or [`BoxError`] are [rejections](AsRejection) |
+//! | `tower` | `ServiceBuilderExt`, a method of tower's `ServiceBuilder` for each layer; the errors of tower's `LoadShed`, `Buffer` and `Timeout` in a [`LayerError`] or [`BoxError`] are [rejections](AsRejection) |
 //! | `metrics` | `MetricsSink`, which counts the [events](event) of layers with the `metrics` facade |
 //! | `tracing` | `TracingSink`, which writes the [events](event) of layers with `tracing` |
 
@@ -199,6 +199,8 @@
 mod outcome_list;
 
 pub mod breaker;
+#[cfg(feature = "tower")]
+mod builder;
 mod call;
 pub mod call_error;
 #[cfg(feature = "chaos")]
@@ -230,6 +232,8 @@ pub mod upload;
 mod window;
 
 pub use breaker::{BreakerConfig, BreakerLayer};
+#[cfg(feature = "tower")]
+pub use builder::ServiceBuilderExt;
 pub use call::{Call, CallContext, Priority, RetryAllowance, WithCall};
 pub use call_error::CallErrorLayer;
 #[cfg(feature = "http")]
