@@ -15,7 +15,9 @@ use crate::{classify::Failure, rejection::CallError};
 /// Maps a service's error `E` to [`CallError<E>`].
 ///
 /// Put this layer innermost, around a service with an error type that cannot carry a rejection, such as
-/// the `Infallible` of an axum handler, or a client whose error is not `From<Rejection>`.
+/// the `Infallible` of an axum handler, or a client whose error is not `From<Rejection>`. The error keeps its
+/// type, and nothing is allocated. Take [`LayerErrorLayer`](crate::LayerErrorLayer) instead if the error is a
+/// [`BoxError`](crate::BoxError), or if several stacks need one error type.
 ///
 /// ```
 /// use std::{convert::Infallible, time::Duration};

@@ -184,9 +184,10 @@ impl Error for LayerError {
 
 /// Maps a service's error to [`LayerError`].
 ///
-/// Put this layer innermost, around a service with any error type, such as a client, or tower's `Buffer`
-/// with its [`BoxError`]. To keep the type of the error in the type of the stack, use
-/// [`CallErrorLayer`](crate::CallErrorLayer) instead.
+/// Put this layer innermost, around a service whose error is a [`BoxError`], such as tower's `Buffer`, or
+/// around services with different errors whose stacks need one error type. Take
+/// [`CallErrorLayer`](crate::CallErrorLayer) instead to keep the type of the error, to avoid the box of each
+/// failure, or to say [which errors are safe to retry](crate::CallErrorLayer::with).
 ///
 /// tower's `map_err` does not replace this layer for a service whose error is a [`BoxError`]: its function
 /// has the lifetime of the box in its type, so the stack does not compile in an async block that must be
