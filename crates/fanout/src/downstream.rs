@@ -11,9 +11,9 @@ use std::{
 use pin_project_lite::pin_project;
 use tower::{Layer, Service, ServiceBuilder, util::Either};
 use tower_fanout_layers::{
-    AsRejection, BreakerConfig, BreakerLayer, CallContext, Classify, ConcurrencyConfig,
-    ConcurrencyLayer, ConfigError, DeadlineLayer, FallbackLayer, HedgeConfig, HedgeLayer,
-    Rejection, RetryConfig, RetryLayer, ThrottleLayer, TimeoutLayer,
+    AsRejection, BreakerConfig, BreakerLayer, CallContext, Classify, CloneRequest, CloneService,
+    ConcurrencyConfig, ConcurrencyLayer, ConfigError, DeadlineLayer, FallbackLayer, HedgeConfig,
+    HedgeLayer, Rejection, RetryConfig, RetryLayer, ThrottleLayer, TimeoutLayer,
     breaker::{self, Breaker},
     concurrency::Concurrency,
     config::Validate,
@@ -250,7 +250,7 @@ impl<C: Clone, B> Downstream<C, B> {
     }
 }
 
-impl<S: Clone, C: Clone, B> Layer<S> for Downstream<C, B> {
+impl<S: CloneService, C: Clone, B> Layer<S> for Downstream<C, B> {
     type Service = DownstreamService<S, C>;
 
     fn layer(&self, client: S) -> DownstreamService<S, C> {
@@ -294,10 +294,10 @@ type Stack<S, C> = WithDeadline<Attempts<Attempt<S, C>, C>>;
 
 impl<S, C, Req> Service<Req> for DownstreamService<S, C>
 where
-    S: Service<Req> + Clone,
+    S: Service<Req> + CloneService,
     S::Error: AsRejection + From<Rejection>,
     C: Classify<S::Response, S::Error> + Clone,
-    Req: CallContext + Clone,
+    Req: CallContext + CloneRequest,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -320,13 +320,13 @@ pin_project! {
     pub struct ResponseFuture<S, C, Req>
     where
         S: Service<Req>,
-        S: Clone,
+        S: CloneService,
         S::Error: AsRejection,
         S::Error: From<Rejection>,
         C: Classify<S::Response, S::Error>,
         C: Clone,
         Req: CallContext,
-        Req: Clone,
+        Req: CloneRequest,
     {
         #[pin]
         inner: <Stack<S, C> as Service<Req>>::Future,
@@ -335,10 +335,10 @@ pin_project! {
 
 impl<S, C, Req> Future for ResponseFuture<S, C, Req>
 where
-    S: Service<Req> + Clone,
+    S: Service<Req> + CloneService,
     S::Error: AsRejection + From<Rejection>,
     C: Classify<S::Response, S::Error> + Clone,
-    Req: CallContext + Clone,
+    Req: CallContext + CloneRequest,
 {
     type Output = Result<S::Response, S::Error>;
 

@@ -156,9 +156,8 @@
 //!   [`CallErrorLayer`] innermost, or implement both traits for your error.
 //! - **The request is not a [`CallContext`].** Write `impl CallContext for MyRequest {}` or send a
 //!   [`WithCall`]. For an `http::Request`, turn on the feature `http`, which `ClassifyHttp` needs too.
-//! - **The service is not `Clone`** ("the trait bound `…: Clone` is not satisfied in `{closure…}`"). Put tower's
-//!   `Buffer` around it.
-//! - **The request is not `Clone`** ("the trait bound `…: Clone` is not satisfied"). Retry, hedging and a fallback to another service send a clone of the
+//! - **The service is not `Clone`.** Put tower's `Buffer` around it.
+//! - **The request is not `Clone`.** Retry, hedging and a fallback to another service send a clone of the
 //!   request. An `http::Request` is `Clone` if its body is. `UploadLayer` (feature `http`) makes any body
 //!   `Clone`.
 //! - **A closure classifies, and its types are unknown** ("implementation of `FnOnce` is not general enough" for
@@ -206,6 +205,7 @@ pub mod call_error;
 #[cfg(feature = "chaos")]
 pub mod chaos;
 pub mod classify;
+mod clone;
 pub mod concurrency;
 pub mod config;
 mod deadline;
@@ -239,6 +239,7 @@ pub use call_error::CallErrorLayer;
 #[cfg(feature = "http")]
 pub use classify::ClassifyHttp;
 pub use classify::{Cause, Class, Classify, ClassifyResult, Failure};
+pub use clone::{CloneRequest, CloneService};
 pub use concurrency::{ConcurrencyConfig, ConcurrencyLayer};
 pub use config::ConfigError;
 pub use deadline::Deadline;

@@ -15,6 +15,7 @@ use crate::permit_scope::UntilBodyEnd;
 use crate::{
     call::CallContext,
     classify::Classify,
+    clone::CloneService,
     config::{ConfigError, Validate},
     event::{Event, Events},
     oneshot::Oneshot,
@@ -200,7 +201,7 @@ pub struct Breaker<S, C, U = UntilResponse> {
 
 impl<S, C, U, Req> Service<Req> for Breaker<S, C, U>
 where
-    S: Service<Req> + Clone,
+    S: Service<Req> + CloneService,
     S::Error: AsRejection + From<Rejection>,
     C: Classify<S::Response, S::Error> + Clone,
     U: PermitScope<S::Response>,

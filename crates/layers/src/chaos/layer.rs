@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     call::CallContext,
+    clone::CloneService,
     config::{ConfigError, Validate},
     event::{Events, Sinks},
     oneshot::Oneshot,
@@ -182,7 +183,7 @@ pub struct Chaos<S, I, P> {
 
 impl<S, I, P, Req> Service<Req> for Chaos<S, I, P>
 where
-    S: Service<Req> + Clone,
+    S: Service<Req> + CloneService,
     I: Fn(Injected<S::Response>) -> Result<S::Response, S::Error> + Clone,
     P: Fn(&Match, &Req) -> bool + Clone,
     Req: CallContext,

@@ -20,6 +20,7 @@ use crate::{
     breaker,
     call::CallContext,
     classify::{Classify, ClassifyResult},
+    clone::CloneService,
     config::{ConfigError, Validate},
     event::{Events, Sinks},
     permit_scope::{PermitScope, UntilResponse},
@@ -222,7 +223,7 @@ pub struct Concurrency<S, C = ClassifyResult, U = UntilResponse> {
 
 impl<S, C, U, Req> Service<Req> for Concurrency<S, C, U>
 where
-    S: Service<Req> + Clone,
+    S: Service<Req> + CloneService,
     S::Error: AsRejection + From<Rejection>,
     C: Classify<S::Response, S::Error> + Clone,
     U: PermitScope<S::Response>,

@@ -18,6 +18,7 @@ use crate::{
     breaker,
     call::CallContext,
     classify::Classify,
+    clone::{CloneRequest, CloneService},
     config::{ConfigError, Validate},
     event::{Events, Sinks},
     latencies::Latencies,
@@ -161,7 +162,7 @@ impl fmt::Debug for Shared {
     }
 }
 
-impl<S: Clone, C: Clone> Layer<S> for HedgeLayer<C> {
+impl<S: CloneService, C: Clone> Layer<S> for HedgeLayer<C> {
     type Service = Hedge<S, C>;
 
     fn layer(&self, inner: S) -> Hedge<S, C> {
@@ -185,10 +186,10 @@ pub struct Hedge<S, C> {
 
 impl<S, C, Req> Service<Req> for Hedge<S, C>
 where
-    S: Service<Req> + Clone,
+    S: Service<Req> + CloneService,
     S::Error: AsRejection + From<Rejection>,
     C: Classify<S::Response, S::Error> + Clone,
-    Req: CallContext + Clone,
+    Req: CallContext + CloneRequest,
 {
     type Response = S::Response;
     type Error = S::Error;

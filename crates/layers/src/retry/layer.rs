@@ -10,6 +10,7 @@ use crate::{
     breaker,
     call::CallContext,
     classify::Classify,
+    clone::{CloneRequest, CloneService},
     config::{ConfigError, Validate},
     event::{Events, Sinks},
     rejection::{AsRejection, Rejection},
@@ -146,7 +147,7 @@ impl<C> RetryLayer<C> {
     }
 }
 
-impl<S: Clone, C: Clone> Layer<S> for RetryLayer<C> {
+impl<S: CloneService, C: Clone> Layer<S> for RetryLayer<C> {
     type Service = Retry<S, C>;
 
     fn layer(&self, inner: S) -> Retry<S, C> {
@@ -170,10 +171,10 @@ pub struct Retry<S, C> {
 
 impl<S, C, Req> Service<Req> for Retry<S, C>
 where
-    S: Service<Req> + Clone,
+    S: Service<Req> + CloneService,
     S::Error: AsRejection + From<Rejection>,
     C: Classify<S::Response, S::Error> + Clone,
-    Req: CallContext + Clone,
+    Req: CallContext + CloneRequest,
 {
     type Response = S::Response;
     type Error = S::Error;

@@ -15,6 +15,7 @@ use crate::{
     breaker::{self, Window},
     call::CallContext,
     classify::{Class, Classify, Failure},
+    clone::CloneService,
     config::{ConfigError, Validate},
     event::{Events, Sinks},
     oneshot::Oneshot,
@@ -189,7 +190,7 @@ pub struct Throttle<S, C> {
 
 impl<S, C, Req> Service<Req> for Throttle<S, C>
 where
-    S: Service<Req> + Clone,
+    S: Service<Req> + CloneService,
     S::Error: AsRejection + From<Rejection>,
     C: Classify<S::Response, S::Error> + Clone,
     Req: CallContext,

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     call::CallContext,
+    clone::CloneService,
     config::{ConfigError, ConfigErrors, Validate},
     event::{Events, Sinks},
     rejection::{AsRejection, Rejection},
@@ -166,7 +167,7 @@ pub struct Timeout<S> {
 
 impl<S, Req> Service<Req> for Timeout<S>
 where
-    S: Service<Req> + Clone,
+    S: Service<Req> + CloneService,
     S::Error: AsRejection + From<Rejection>,
     Req: CallContext,
 {

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     call::CallContext,
+    clone::CloneService,
     config::{ConfigError, ConfigErrors, Validate},
     deadline::Deadline,
     event::{Events, Sinks},
@@ -145,7 +146,7 @@ pub struct WithDeadline<S> {
 
 impl<S, Req> Service<Req> for WithDeadline<S>
 where
-    S: Service<Req> + Clone,
+    S: Service<Req> + CloneService,
     S::Error: AsRejection + From<Rejection>,
     Req: CallContext,
 {

@@ -1,4 +1,4 @@
-//! Front page: : Clone` is not satisfied
+//! Cure: make this request `Clone`
 
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_fanout_layers::{ClassifyResult, LayerError, RetryConfig, RetryLayer, WithCall};

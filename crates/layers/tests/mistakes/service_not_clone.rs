@@ -1,4 +1,4 @@
-//! Front page: : Clone` is not satisfied in `{closure
+//! Cure: put tower's `Buffer` around this service
 
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_fanout_layers::{BreakerConfig, BreakerLayer, ClassifyResult, LayerError, WithCall};
