@@ -19,7 +19,7 @@ use std::{
 
 use futures_util::Stream;
 use tokio::time::Instant;
-use tower_fanout_layers::{Call, Deadline, Events};
+use tower_fanout_layers::{Call, Deadline};
 
 pub use self::recorder::RunObserver;
 pub(crate) use self::scratch::ScratchPool;
@@ -333,10 +333,11 @@ impl<Req> Run<Req> {
         let scratch = scratch_of(&mut self.scratch);
         let node_waker = scratch.wakers.node_waker(node);
         node_waker.recorder.reset();
+        let events = scratch.wakers.events(node);
         let priority = self.bound.graph().nodes[node].priority;
         let call = || {
             let mut call = self.call.clone();
-            call.events = Events::new(node_waker.clone());
+            call.events = events.clone();
             call.priority = priority;
             call.deadline = due.map(Deadline::at).or(call.deadline);
             call

@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::task::{ArcWake, AtomicWaker, WakerRef, waker_ref};
 
-use tower_fanout_layers::BoxError;
+use tower_fanout_layers::{BoxError, Events};
 
 use super::recorder::{NamedObserver, Recorder};
 
@@ -114,17 +114,23 @@ impl tower_fanout_layers::EventSink for NodeWaker {
 pub(super) struct NodeWakers {
     pub(super) wake_set: Arc<WakeSet>,
     wakers: Vec<Arc<NodeWaker>>,
+    /// Handles to the wakers as receivers of events.
+    events: Vec<Events>,
     named_observer: NamedObserver,
 }
 
 impl NodeWakers {
     pub(super) fn new(named_observer: NamedObserver) -> Self {
         let wake_set = Arc::new(WakeSet::new(named_observer.names.len()));
-        let wakers = (0..named_observer.names.len())
+        let wakers: Vec<_> = (0..named_observer.names.len())
             .map(|node| node_waker(&wake_set, node, &named_observer))
             .collect();
         Self {
             wake_set,
+            events: wakers
+                .iter()
+                .map(|waker| Events::new(waker.clone()))
+                .collect(),
             wakers,
             named_observer,
         }
@@ -132,6 +138,11 @@ impl NodeWakers {
 
     pub(super) fn node_waker(&self, node: usize) -> &Arc<NodeWaker> {
         &self.wakers[node]
+    }
+
+    /// Returns the receiver of the events of `node`.
+    pub(super) fn events(&self, node: usize) -> &Events {
+        &self.events[node]
     }
 
     pub(super) fn waker(&self, node: usize) -> WakerRef<'_> {
@@ -143,9 +154,11 @@ impl NodeWakers {
         // A clone of a replaced waker can still set its bit. That only polls a branch once too
         // often; its events go to the old recorder.
         self.wake_set.clear();
-        for (node, waker) in self.wakers.iter_mut().enumerate() {
-            if Arc::strong_count(waker) > 1 {
+        for (node, (waker, events)) in self.wakers.iter_mut().zip(&mut self.events).enumerate() {
+            // One reference is that of `events`.
+            if Arc::strong_count(waker) > 2 || events.is_shared() {
                 *waker = node_waker(&self.wake_set, node, &self.named_observer);
+                *events = Events::new(waker.clone());
             }
         }
     }

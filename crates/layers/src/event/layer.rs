@@ -2,14 +2,17 @@
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     task::{self, Poll},
 };
 
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{Events, sink::SinkList};
+use super::{
+    Events,
+    sink::{AddedSinks, SinkList},
+};
 use crate::call::CallContext;
 
 /// A layer that gives a sink to all layers below, for each call that passes.
@@ -52,35 +55,13 @@ use crate::call::CallContext;
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct EventsLayer(Arc<Shared>);
-
-/// The sinks of a layer, and the first list of sinks above that was joined with them.
-struct Shared {
-    list: Arc<SinkList>,
-    joined: OnceLock<(Arc<SinkList>, Arc<SinkList>)>,
-}
-
-impl Shared {
-    /// Returns the sinks `above` and those of this layer. The list for the first sinks above is kept.
-    fn join(&self, above: &Arc<SinkList>) -> Arc<SinkList> {
-        let join = || Arc::new(above.join(&self.list));
-        let (known, joined) = self.joined.get_or_init(|| (Arc::clone(above), join()));
-        if Arc::ptr_eq(known, above) {
-            Arc::clone(joined)
-        } else {
-            join()
-        }
-    }
-}
+pub struct EventsLayer(Arc<AddedSinks>);
 
 impl EventsLayer {
     /// Creates a layer that adds `sink` to the receivers of each call.
     #[must_use]
     pub fn new(sink: impl Into<Events>) -> Self {
-        Self(Arc::new(Shared {
-            list: Arc::new(SinkList::new(sink.into())),
-            joined: OnceLock::new(),
-        }))
+        Self(Arc::new(AddedSinks::new(SinkList::new(sink.into()))))
     }
 }
 
@@ -127,8 +108,7 @@ where
     #[inline]
     fn call(&mut self, mut request: Req) -> S::Future {
         if let Some(call) = request.call_mut() {
-            let layer = &self.layer.0;
-            call.events.add(&layer.list, |above| layer.join(above));
+            self.layer.0.add_to(&mut call.events);
         }
         self.inner.call(request)
     }

@@ -96,70 +96,63 @@ fn notify(sink: &dyn EventSink, handle: &dyn Fn(&dyn EventSink)) {
 /// assert_eq!(*recorded.lock().unwrap(), [Event::Rejected(Rejection::NoEndpoint)]);
 /// ```
 #[derive(Clone, Default)]
-pub struct Events(Option<Receivers>);
-
-/// The receivers of a call that has one. Without them, a call has a single pointer to check.
-#[derive(Clone)]
-struct Receivers {
-    first: Sink,
-    more: Option<Arc<SinkList>>,
+pub struct Events {
+    // Thin pointers, because each layer's future holds the receivers, and moves with them.
+    own: Option<Arc<Sink>>,
+    added: Option<Arc<SinkList>>,
 }
 
 impl Events {
     /// No receiver. Events are dropped.
-    pub const NONE: Self = Self(None);
+    pub const NONE: Self = Self {
+        own: None,
+        added: None,
+    };
 
     /// Creates a handle that sends events to `sink`. To pass a sink without an `Arc`, use `Events::from`.
+    ///
+    /// Allocates. Clones of the handle do not.
     #[must_use]
     pub fn new(sink: Arc<dyn EventSink>) -> Self {
-        Self(Some(Receivers {
-            first: sink,
-            more: None,
-        }))
+        Self {
+            own: Some(Arc::new(sink)),
+            added: None,
+        }
+    }
+
+    /// Returns `true` if a clone of the handle can still send events to the sink that the handle was created with.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.own
+            .as_ref()
+            .is_some_and(|sink| Arc::strong_count(sink) > 1)
     }
 
     /// Sends `event` to each receiver. A panic of a receiver is caught and ignored.
     #[inline(always)]
     pub fn emit(&self, event: Event) {
-        if let Some(receivers) = &self.0 {
-            receivers.notify(&|sink| sink.on(event));
+        if self.own.is_some() || self.added.is_some() {
+            self.notify(&|sink| sink.on(event));
         }
     }
 
-    /// Adds `list`. If the call has a list already, `join` returns the list of both.
-    #[inline]
-    pub(super) fn add(
-        &mut self,
-        list: &Arc<SinkList>,
-        join: impl FnOnce(&Arc<SinkList>) -> Arc<SinkList>,
-    ) {
-        match &mut self.0 {
-            None => *self = Self::new(Arc::clone(list) as Sink),
-            Some(Receivers {
-                more: Some(above), ..
-            }) => *above = join(above),
-            Some(Receivers { more, .. }) => *more = Some(Arc::clone(list)),
+    /// Runs `handle` for each receiver. Not inlined, to keep the path of a call without receivers short.
+    #[inline(never)]
+    fn notify(&self, handle: &dyn Fn(&dyn EventSink)) {
+        if let Some(list) = &self.added {
+            list.notify(handle);
+        }
+        if let Some(sink) = &self.own {
+            notify(&***sink, handle);
         }
     }
 
     fn into_sinks(self) -> impl Iterator<Item = Sink> {
-        let sinks = self.0.into_iter();
-        sinks.flat_map(|Receivers { first, more }| {
-            [Some(first), more.map(|list| list as Sink)]
-                .into_iter()
-                .flatten()
-        })
-    }
-}
-
-impl Receivers {
-    /// Runs `handle` for each receiver. Not inlined, to keep the path of a call without receivers short.
-    #[inline(never)]
-    fn notify(&self, handle: &dyn Fn(&dyn EventSink)) {
-        notify(&*self.first, handle);
-        if let Some(more) = &self.more {
-            more.notify(handle);
-        }
+        let added = self.added.into_iter().flat_map(|list| list.0.clone());
+        self.own
+            .into_iter()
+            .map(|sink| Sink::clone(&sink))
+            .chain(added)
     }
 }
 
@@ -177,7 +170,7 @@ impl<S: EventSink + 'static> From<Arc<S>> for Events {
 
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() {
+        f.write_str(if self.own.is_some() || self.added.is_some() {
             "Events"
         } else {
             "Events::NONE"
@@ -185,7 +178,7 @@ impl fmt::Debug for Events {
     }
 }
 
-/// Sinks that were registered while a stack was built. A list is a sink too.
+/// Sinks that were registered while a stack was built.
 #[derive(Clone, Default)]
 pub(super) struct SinkList(Vec<Sink>);
 
@@ -207,32 +200,62 @@ impl SinkList {
     }
 }
 
-impl EventSink for SinkList {
-    fn on(&self, event: Event) {
-        self.notify(&|sink| sink.on(event));
+/// Sinks that a layer adds to the receivers of a call.
+pub(super) struct AddedSinks {
+    list: Arc<SinkList>,
+    /// The first list of sinks above that was joined with `list`, and the joined list.
+    joined: OnceLock<(Arc<SinkList>, Arc<SinkList>)>,
+}
+
+impl AddedSinks {
+    pub(super) fn new(list: SinkList) -> Self {
+        Self {
+            list: Arc::new(list),
+            joined: OnceLock::new(),
+        }
     }
 
-    fn on_replaced(&self, error: &dyn Fn() -> BoxError) {
-        self.notify(&|sink| sink.on_replaced(error));
+    /// Adds the sinks to the receivers of a call, at the end.
+    #[inline]
+    pub(super) fn add_to(&self, events: &mut Events) {
+        events.added = Some(match &events.added {
+            None => Arc::clone(&self.list),
+            Some(above) => self.join(above),
+        });
+    }
+
+    /// Returns the sinks `above` and those of this layer. The list for the first sinks above is kept.
+    fn join(&self, above: &Arc<SinkList>) -> Arc<SinkList> {
+        let join = || Arc::new(above.join(&self.list));
+        let (known, joined) = self.joined.get_or_init(|| (Arc::clone(above), join()));
+        if Arc::ptr_eq(known, above) {
+            Arc::clone(joined)
+        } else {
+            join()
+        }
     }
 }
 
-/// The sinks of a layer. One thin pointer, because futures hold it.
+/// The sinks of a layer.
 #[derive(Clone, Default)]
-pub(crate) struct Sinks(Option<Arc<SinkList>>);
+pub(crate) struct Sinks(Option<Arc<AddedSinks>>);
 
 impl Sinks {
     /// Adds the receivers of `events` at the end.
     pub(crate) fn add(&mut self, events: Events) {
-        let list = Arc::make_mut(self.0.get_or_insert_default());
+        let mut list = self
+            .0
+            .take()
+            .map_or_else(SinkList::default, |sinks| SinkList::clone(&sinks.list));
         list.0.extend(events.into_sinks());
+        self.0 = Some(Arc::new(AddedSinks::new(list)));
     }
 
     /// Sends `event` to the sinks, and then to the receivers of the call.
     #[inline(always)]
     pub(crate) fn emit(&self, call: &Events, event: Event) {
-        if let Some(list) = &self.0 {
-            list.notify(&|sink| sink.on(event));
+        if let Some(sinks) = &self.0 {
+            sinks.list.notify(&|sink| sink.on(event));
         }
         call.emit(event);
     }
@@ -245,18 +268,16 @@ impl Sinks {
 
     /// Passes the error that a fallback replaces to the sinks and receivers. A panic of `error` is caught.
     pub(crate) fn replaced(&self, call: &Events, error: &dyn Fn() -> BoxError) {
-        if let Some(list) = &self.0 {
-            list.notify(&|sink| sink.on_replaced(error));
+        if let Some(sinks) = &self.0 {
+            sinks.list.notify(&|sink| sink.on_replaced(error));
         }
-        if let Some(receivers) = &call.0 {
-            receivers.notify(&|sink| sink.on_replaced(error));
-        }
+        call.notify(&|sink| sink.on_replaced(error));
     }
 }
 
 impl fmt::Debug for Sinks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.0.as_ref().map_or(0, |list| list.0.len());
+        let count = self.0.as_ref().map_or(0, |sinks| sinks.list.0.len());
         f.debug_struct("Sinks").field("count", &count).finish()
     }
 }
@@ -303,27 +324,26 @@ impl SharedEvents {
     }
 }
 
-/// The sinks of a layer and the receivers of one call, for a future that holds both.
-pub(crate) struct CallEvents {
-    layer: Sinks,
-    call: Events,
-}
+/// The receivers of one call and the sinks of a layer, for a future that holds both.
+pub(crate) struct CallEvents(Events);
 
 impl CallEvents {
     #[inline(always)]
     pub(crate) fn new(layer: &Sinks, call: &Call) -> Self {
-        Self {
-            layer: layer.clone(),
-            call: call.events.clone(),
+        let mut events = call.events.clone();
+        if let Some(sinks) = &layer.0 {
+            sinks.add_to(&mut events);
         }
+        Self(events)
     }
 
     #[inline(always)]
     pub(crate) fn emit(&self, event: Event) {
-        self.layer.emit(&self.call, event);
+        self.0.emit(event);
     }
 
     pub(crate) fn reject<E: From<Rejection>>(&self, rejection: Rejection) -> E {
-        self.layer.reject(&self.call, rejection)
+        self.emit(Event::Rejected(rejection));
+        E::from(rejection)
     }
 }
