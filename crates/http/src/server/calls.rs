@@ -2,18 +2,24 @@
 //! read.
 
 use std::{
-    pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{
+            AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+            fence,
+        },
     },
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
-use tokio::time::{Sleep, sleep};
-
-use super::{Connections, activity::Activity, clients::Client, reading::Reading};
+use super::{
+    Connections,
+    activity::Activity,
+    clients::Client,
+    reading::Reading,
+    wait_queue::{Wait, WaitQueue},
+};
 
 /// Number of early resets above which an HTTP/2 connection is closed, if at least half of its requests were
 /// reset early. Envoy allows 500, nginx one per request and some.
@@ -31,9 +37,6 @@ const MAX_UNSENT: usize = 16 << 20;
 /// in memory too.
 const MIN_STREAMED: usize = 256 << 10;
 
-/// Time between two attempts to begin a call or to continue a body.
-const RETRY: Duration = Duration::from_millis(10);
-
 /// The calls of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
@@ -48,6 +51,10 @@ pub(super) struct Calls {
     /// Number of response bytes that were produced and not sent.
     unsent: AtomicUsize,
     reading: Reading,
+    /// Calls that wait to begin.
+    begins: WaitQueue,
+    /// Response bodies that wait to continue.
+    bodies: WaitQueue,
 }
 
 impl Calls {
@@ -95,7 +102,11 @@ impl Calls {
 
     /// Returns `true` if the response of a further call is likely to find space.
     fn have_space(&self) -> bool {
-        let (running, unsent) = (self.running.load(Relaxed), self.unsent());
+        self.have_space_beside(self.unsent())
+    }
+
+    fn have_space_beside(&self, unsent: usize) -> bool {
+        let running = self.running.load(Relaxed);
         let expected = running.saturating_mul(self.connections.typical_response());
         match (running, unsent) {
             (_, 0) if self.are_pressed() => true,
@@ -105,14 +116,61 @@ impl Calls {
         }
     }
 
-    fn try_begin(&self) -> bool {
+    /// Returns `true` if the connection cancels few of its calls.
+    fn is_trusted(&self) -> bool {
         let (running, answered) = (self.running.load(Relaxed), self.answered.load(Relaxed));
-        let trusted = 2 * self.early_resets.load(Relaxed) <= answered && running <= answered;
+        2 * self.early_resets.load(Relaxed) <= answered && running <= answered
+    }
+
+    /// Counts a call as begun, if it need not wait.
+    fn try_begin(&self) -> bool {
+        let Some(_first) = self.begins.try_first() else {
+            return false;
+        };
+        let trusted = self.is_trusted();
+        let affordable = (!trusted).then(|| self.client.try_affordable());
+        affordable.is_none_or(|first| first.is_some()) && self.count_begin(trusted)
+    }
+
+    /// Counts a call as begun, if there is space and budget for it.
+    fn count_begin(&self, trusted: bool) -> bool {
         let begins = self.have_space() && self.client.begin(trusted);
         if begins {
             self.running.fetch_add(1, Relaxed);
         }
         begins
+    }
+
+    /// Waits until a further call may begin, and counts it as begun.
+    async fn begin(&self) {
+        let first = self.begins.first().await;
+        loop {
+            while !self.have_space() {
+                tokio::select! {
+                    () = first.changed() => {}
+                    () = self.connections.relieved() => {}
+                }
+            }
+            let affordable = tokio::select! {
+                biased;
+                () = first.until(|| self.is_trusted()) => None,
+                first = self.client.affordable() => Some(first),
+            };
+            if self.count_begin(affordable.is_none()) {
+                return;
+            }
+        }
+    }
+
+    /// Waits until a response body may continue.
+    async fn room(&self) {
+        let first = self.bodies.first().await;
+        while self.are_full() {
+            tokio::select! {
+                () = first.changed() => {}
+                () = self.connections.relieved() => {}
+            }
+        }
     }
 
     fn end(&self, answered: bool) {
@@ -123,11 +181,28 @@ impl Calls {
         } else {
             self.connections.count_cancelled();
         }
+        fence(SeqCst);
+        if self.have_space() {
+            self.begins.wake();
+        }
+    }
+
+    /// Removes unsent bytes of the connection, and wakes the first call and the first body that can continue.
+    fn remove_unsent(&self, bytes: usize) {
+        let before = self.unsent.fetch_sub(bytes, Relaxed);
+        self.connections.remove_unsent(bytes);
+        // Of two concurrent changes, at least one sees both.
+        fence(SeqCst);
+        if !self.have_space_beside(before) && self.have_space() {
+            self.begins.wake();
+        }
+        if !self.are_full() {
+            self.bodies.wake();
+        }
     }
 }
 
 /// A request and its call, until the response is complete or the client has cancelled it.
-#[derive(Debug)]
 pub(super) struct Call {
     activity: Arc<Activity>,
     /// `true` once the service has the request.
@@ -150,9 +225,11 @@ impl Call {
 
     /// Waits until the service may begin.
     pub(super) fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let calls = self.activity.calls();
         if !self.running {
-            ready!(self.wait.poll_until(cx, || calls.try_begin()));
+            let activity = &self.activity;
+            let now = || activity.calls().try_begin();
+            let begin = async |activity: Arc<Activity>| activity.calls().begin().await;
+            ready!(self.wait.poll(cx, now, || begin(Arc::clone(activity))));
             self.running = true;
         }
         Poll::Ready(())
@@ -192,25 +269,15 @@ impl Drop for Call {
     }
 }
 
-/// A wait for a condition that nothing announces. Costs nothing while the condition holds.
-#[derive(Debug, Default)]
-pub(super) struct Wait(Option<Pin<Box<Sleep>>>);
-
-impl Wait {
-    /// Waits until `condition` is `true`.
-    pub(super) fn poll_until(
-        &mut self,
-        cx: &mut Context<'_>,
-        condition: impl Fn() -> bool,
-    ) -> Poll<()> {
-        while !condition() {
-            let timer = self.0.get_or_insert_with(|| Box::pin(sleep(RETRY)));
-            ready!(timer.as_mut().poll(cx));
-            self.0 = None;
-        }
-        self.0 = None;
-        Poll::Ready(())
-    }
+/// Waits in `wait` until a response body of the connection may continue.
+pub(super) fn poll_room(
+    wait: &mut Wait,
+    activity: &Arc<Activity>,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    let room = async |activity: Arc<Activity>| activity.calls().room().await;
+    let now = || !activity.calls().are_full();
+    wait.poll(cx, now, || room(Arc::clone(activity)))
 }
 
 /// Unsent bytes of a response, counted until they are sent or dropped.
@@ -244,9 +311,7 @@ impl Unsent {
     fn release(&mut self, count: usize) {
         let count = count.min(self.bytes);
         self.bytes -= count;
-        let calls = self.activity.calls();
-        calls.unsent.fetch_sub(count, Relaxed);
-        calls.connections.remove_unsent(count);
+        self.activity.calls().remove_unsent(count);
     }
 }
 
@@ -257,145 +322,4 @@ impl Drop for Unsent {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::poll_fn;
-
-    use tokio::time::{Instant, advance};
-
-    use super::{super::reading::PROGRESS, *};
-
-    fn activity() -> Arc<Activity> {
-        let activity = Activity::default();
-        activity.begin_http(true);
-        Arc::new(activity)
-    }
-
-    fn reset(activity: &Arc<Activity>) {
-        drop(Call::new(Arc::clone(activity)));
-    }
-
-    async fn begin(activity: &Arc<Activity>) -> Call {
-        let mut call = Call::new(Arc::clone(activity));
-        poll_fn(|cx| call.poll_begin(cx)).await;
-        call
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn fault_d41_allows_200_early_resets_and_half_of_the_requests() {
-        let activity = activity();
-        (0..199).for_each(|_| reset(&activity));
-        assert!(!activity.calls().exceed_resets());
-        reset(&activity);
-        assert!(activity.calls().exceed_resets());
-        for _ in 0..201 {
-            let call = begin(&activity).await;
-            assert!(call.respond(Some(1)));
-            call.end();
-        }
-        assert!(!activity.calls().exceed_resets());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn fault_d42_cancelled_calls_are_counted_answered_ones_are_not() {
-        let activity = activity();
-        let connections = &activity.calls().connections;
-        drop(begin(&activity).await);
-        begin(&activity).await.end();
-        reset(&activity);
-        assert_eq!(connections.cancelled(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn fault_d41_a_reset_after_the_head_is_early_until_the_body_ends() {
-        let activity = activity();
-        for _ in 0..200 {
-            let call = begin(&activity).await;
-            assert!(call.respond(None));
-        }
-        assert!(activity.calls().exceed_resets());
-        assert_eq!(activity.calls().connections.cancelled(), 200);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn fault_d43_a_call_waits_while_the_client_does_not_read() {
-        let activity = activity();
-        let unsent = Unsent::new(Arc::clone(&activity), MAX_EXPECTED);
-        let start = Instant::now();
-        let reading = async {
-            tokio::time::sleep(Duration::from_secs(5)).await;
-            drop(unsent);
-        };
-        let (_call, ()) = tokio::join!(begin(&activity), reading);
-        assert_eq!(start.elapsed().as_secs(), 5);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn fault_d43_drops_responses_above_the_limits() {
-        let activity = activity();
-        let unsent = Unsent::new(Arc::clone(&activity), MAX_UNSENT - 1);
-        assert!(Call::new(Arc::clone(&activity)).respond(Some(1)));
-        let last = Unsent::new(Arc::clone(&activity), 1);
-        advance(Duration::from_secs(1)).await;
-        assert!(!Call::new(Arc::clone(&activity)).respond(Some(1)));
-        assert_eq!(activity.calls().connections.refused(), 1);
-        drop((unsent, last));
-        assert!(Call::new(Arc::clone(&activity)).respond(Some(1)));
-        assert_eq!(activity.calls().connections.unsent(), 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn fault_d43_a_client_that_reads_gets_all_responses() {
-        let activity = activity();
-        let responds = || Call::new(Arc::clone(&activity)).respond(Some(1));
-        let mut unsent = Unsent::new(Arc::clone(&activity), 3 * MAX_UNSENT);
-        for _ in 0..100 {
-            advance(Duration::from_millis(900)).await;
-            assert!(responds());
-            unsent.sent(PROGRESS);
-        }
-        unsent.sent(PROGRESS - 1);
-        advance(Duration::from_secs(1)).await;
-        assert!(!responds(), "less than the least progress");
-        unsent.sent(1);
-        assert!(responds());
-        let _others = Unsent::new(Arc::clone(&activity), 5 * MAX_UNSENT);
-        assert!(responds());
-        let _more = Unsent::new(Arc::clone(&activity), MAX_UNSENT);
-        assert!(!responds(), "the process holds half of its limit");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn fault_d43_unread_parts_of_streamed_responses_count_256_kib() {
-        let activity = activity();
-        let part = |bytes| Unsent::streamed(Arc::clone(&activity), bytes);
-        let mut parts: Vec<_> = (0..63).map(|_| part(10)).collect();
-        advance(Duration::from_secs(1)).await;
-        assert!(!activity.calls().drop_streamed());
-        parts.push(part(10));
-        assert!(activity.calls().drop_streamed());
-        parts.truncate(1);
-        parts[0].sent(10);
-        assert_eq!(activity.calls().unsent(), MIN_STREAMED - 10);
-        parts.clear();
-        assert_eq!(activity.calls().unsent(), 0);
-        let long = part(MIN_STREAMED + 1);
-        assert_eq!(activity.calls().unsent(), MIN_STREAMED + 1);
-        drop(long);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn fault_d43_calls_in_flight_count_with_the_typical_response() {
-        let activity = activity();
-        for _ in 0..100 {
-            activity.calls().connections.record_response(1 << 20);
-        }
-        let mut begun = Vec::new();
-        for _ in 0..20 {
-            let mut call = Call::new(Arc::clone(&activity));
-            let begins = poll_fn(|cx| Poll::Ready(call.poll_begin(cx).is_ready())).await;
-            begun.push((call, begins));
-        }
-        let begun = begun.iter().filter(|(_, begins)| *begins).count();
-        assert!((8..=9).contains(&begun), "{begun} calls began");
-    }
-}
+mod tests;

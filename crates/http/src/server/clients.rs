@@ -9,9 +9,12 @@ use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
+
+use super::wait_queue::{First, WaitQueue};
 
 /// Number of calls that an address may cancel at once. Below half of it the budget is low.
 const BURST: f64 = 200.0;
@@ -59,7 +62,11 @@ fn network(peer: IpAddr) -> IpAddr {
 
 /// The budget of one address.
 #[derive(Debug, Default)]
-pub(super) struct Client(Mutex<Budget>);
+pub(super) struct Client {
+    budget: Mutex<Budget>,
+    /// Connections that wait until the budget allows a further call.
+    waiting: WaitQueue,
+}
 
 #[derive(Debug)]
 struct Budget {
@@ -78,13 +85,19 @@ impl Default for Budget {
     }
 }
 
+impl Budget {
+    /// Returns the part of the budget that is missing to cancel a further call. Not above 0 if it may begin.
+    fn missing(&self) -> f64 {
+        (self.in_flight as f64 + 1.0).min(BURST / 2.0) - self.left
+    }
+}
+
 impl Client {
     /// Counts a call as in flight, if the budget allows it to be cancelled. `trusted` is `true` for calls
     /// of connections that cancel few of their calls.
     pub(super) fn begin(&self, trusted: bool) -> bool {
         let mut budget = self.budget(Instant::now());
-        let allowed =
-            trusted || budget.left >= BURST / 2.0 || budget.in_flight as f64 + 1.0 <= budget.left;
+        let allowed = trusted || budget.missing() <= 0.0;
         budget.in_flight += usize::from(allowed);
         allowed
     }
@@ -95,6 +108,38 @@ impl Client {
         budget.in_flight = budget.in_flight.saturating_sub(1);
         let change = if answered { PER_ANSWER } else { -1.0 };
         budget.left = (budget.left + change).clamp(-BURST, BURST);
+        let affordable = budget.missing() <= 0.0;
+        drop(budget);
+        if affordable {
+            self.waiting.wake();
+        }
+    }
+
+    /// Waits for the turn of the caller, and until the budget allows a further call. The caller keeps its turn
+    /// until the returned value is dropped.
+    ///
+    /// Only the caller whose turn it is has a timer, which fires when the budget suffices.
+    pub(super) async fn affordable(&self) -> First<'_> {
+        let first = self.waiting.first().await;
+        while let Some(refill) = self.refill() {
+            // The budget grows without a timer too, when calls end.
+            let _ = timeout_at(refill, first.changed()).await;
+        }
+        first
+    }
+
+    /// Returns the turn of the caller if no other connection waits for the budget.
+    pub(super) fn try_affordable(&self) -> Option<First<'_>> {
+        self.waiting.try_first()
+    }
+
+    /// Returns the time at which the budget allows a further call, or `None` if that is now.
+    fn refill(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let missing = self.budget(now).missing();
+        let wait = Duration::from_secs_f64(missing.max(0.0) / PER_SECOND);
+        // A timer has milliseconds, and a rounded budget may miss a tiny part.
+        (missing > 0.0).then(|| now + wait.max(Duration::from_millis(1)))
     }
 
     fn is_full(&self, now: Instant) -> bool {
@@ -102,7 +147,7 @@ impl Client {
     }
 
     fn budget(&self, now: Instant) -> MutexGuard<'_, Budget> {
-        let mut budget = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
         let elapsed = now.saturating_duration_since(budget.updated);
         budget.updated = now;
         budget.left = (budget.left + PER_SECOND * elapsed.as_secs_f64()).min(BURST);

@@ -7,6 +7,8 @@ use std::sync::{
 
 use tower_fanout_layers::labels;
 
+use super::wait_queue::WaitQueue;
+
 labels! {
     /// The reason why a connection was closed.
     pub enum CloseReason {
@@ -57,6 +59,10 @@ struct Counts {
     typical_response: AtomicUsize,
     /// Number of unsent response bytes from which on no further response is accepted.
     max_unsent: usize,
+    /// Connections that wait until fewer than half of `max_unsent` bytes are unsent.
+    pressed: WaitQueue,
+    /// Connections that wait until fewer than `max_unsent` bytes are unsent.
+    full: WaitQueue,
 }
 
 /// The default of `max_unsent`.
@@ -78,7 +84,14 @@ impl Counts {
             unsent: AtomicUsize::new(0),
             typical_response: AtomicUsize::new(0),
             max_unsent,
+            pressed: WaitQueue::default(),
+            full: WaitQueue::default(),
         }
+    }
+
+    /// Returns the number of unsent bytes from which on slow readers are disconnected.
+    const fn pressed_from(&self) -> usize {
+        self.max_unsent / 2
     }
 }
 
@@ -132,7 +145,7 @@ impl Connections {
 
     /// Returns `true` if slow readers are disconnected, because too many bytes are unsent.
     pub(super) fn is_pressed(&self) -> bool {
-        self.unsent() >= self.0.max_unsent / 2
+        self.unsent() >= self.0.pressed_from()
     }
 
     /// Returns `true` if no further response is accepted.
@@ -145,7 +158,26 @@ impl Connections {
     }
 
     pub(super) fn remove_unsent(&self, bytes: usize) {
-        self.0.unsent.fetch_sub(bytes, Ordering::Relaxed);
+        let before = self.0.unsent.fetch_sub(bytes, Ordering::Relaxed);
+        let falls_below = |limit| (before - bytes..before).contains(&(limit - 1));
+        if falls_below(self.0.pressed_from()) {
+            self.0.pressed.wake();
+        }
+        if falls_below(self.0.max_unsent) {
+            self.0.full.wake();
+        }
+    }
+
+    /// Waits until fewer bytes are unsent: less than the maximum or, if they are less already, half of it.
+    /// Never returns below that.
+    pub(super) async fn relieved(&self) {
+        if self.is_full() {
+            self.0.full.until(|| !self.is_full()).await;
+        } else if self.is_pressed() {
+            self.0.pressed.until(|| !self.is_pressed()).await;
+        } else {
+            std::future::pending().await
+        }
     }
 
     pub(super) fn count_cancelled(&self) {

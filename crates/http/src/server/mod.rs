@@ -45,6 +45,7 @@ mod stream;
 #[cfg(feature = "tls")]
 mod tls;
 mod track_requests;
+mod wait_queue;
 
 use std::{
     convert::Infallible, error::Error, future::Future, io, net::SocketAddr, sync::Arc,

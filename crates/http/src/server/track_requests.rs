@@ -20,7 +20,8 @@ use tower::{Service, ServiceExt, util::Oneshot};
 
 use super::{
     activity::{Activity, InFlight, ResponseInFlight},
-    calls::{Call, Unsent, Wait},
+    calls::{Call, Unsent, poll_room},
+    wait_queue::Wait,
 };
 use crate::forwarded::PeerAddr;
 
@@ -156,7 +157,7 @@ where
                 return Poll::Ready(Some(Err(h2::Error::from(CALM).into())));
             }
             // Not recorded as a wait for the service: the client is to read other responses.
-            ready!(this.wait.poll_until(cx, || !calls.are_full()));
+            ready!(poll_room(this.wait, in_flight.activity(), cx));
         }
         let frame = this.body.as_mut().poll_frame(cx);
         if let Some(in_flight) = this.in_flight.as_mut() {
