@@ -30,6 +30,8 @@ pub(super) struct Activity {
     awaiting_client: AtomicUsize,
     /// Incremented when a request or a response chunk begins, makes progress, or ends.
     steps: AtomicUsize,
+    /// Incremented when the client has taken bytes of a response.
+    taken: AtomicUsize,
     /// `true` if bytes have arrived since the last request head.
     bytes_received: AtomicBool,
     /// `true` if the last write was pending.
@@ -106,13 +108,19 @@ impl Activity {
         }
     }
 
+    /// Returns the number of requests and response chunks that wait for the client. A call that waits for
+    /// space does so, if the service has no other.
+    fn awaiting_client(&self) -> usize {
+        self.awaiting_client.load(Relaxed) + self.calls.waiting_for_space()
+    }
+
     /// Derives what the connection is waiting for.
     fn phase(&self) -> Phase {
         let (steps, in_flight) = (self.steps.load(Relaxed), self.in_flight.load(Relaxed));
         if self.blocked.load(Relaxed) {
             Phase::Blocked(self.written.load(Relaxed))
-        } else if in_flight > 0 && self.awaiting_client.load(Relaxed) == in_flight {
-            Phase::WindowClosed(steps)
+        } else if in_flight > 0 && self.awaiting_client() >= in_flight {
+            Phase::WindowClosed(self.taken.load(Relaxed))
         } else if in_flight > 0 {
             Phase::Busy
         } else if self.bytes_received.load(Relaxed) && !self.is_multiplexed() || steps == 0 {
@@ -188,7 +196,9 @@ impl ResponseInFlight {
 
     /// Records that the client has taken some bytes.
     pub(super) fn record_taken(&self) {
-        self.request.activity.steps.fetch_add(1, Relaxed);
+        let activity = &self.request.activity;
+        activity.steps.fetch_add(1, Relaxed);
+        activity.taken.fetch_add(1, Relaxed);
     }
 }
 
@@ -212,7 +222,8 @@ enum Phase {
     Idle(usize),
     /// Space in the send buffer of the socket.
     Blocked(usize),
-    /// An HTTP/2 client whose flow-control windows are closed for all responses.
+    /// An HTTP/2 client whose flow-control windows are closed for all responses. The number is that of
+    /// [`Activity::taken`], so that the client's requests do not begin a new wait.
     WindowClosed(usize),
 }
 
@@ -233,6 +244,9 @@ pub(super) struct ConnectionTimeouts<'a> {
     pub(super) config: &'a ServerConfig,
     phase: Phase,
     since: Instant,
+    /// Number and duration of the last wait for a closed window, if it ended with unread bytes. It continues
+    /// once the service is not busy any more.
+    interrupted: Option<(usize, Duration)>,
     /// Time since when the connection has held many unsent bytes, without interruption.
     holding_since: Option<Instant>,
     /// Number of the wait in which the connection was parked last.
@@ -249,6 +263,7 @@ impl<'a> ConnectionTimeouts<'a> {
             config,
             phase: activity.phase(),
             since,
+            interrupted: None,
             holding_since: None,
             parked_in: None,
             closing: false,
@@ -273,7 +288,7 @@ impl<'a> ConnectionTimeouts<'a> {
     pub(super) fn poll(&mut self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<Next> {
         let phase = self.activity.phase();
         if phase != self.phase {
-            (self.phase, self.since) = (phase, Instant::now());
+            self.begin_wait(phase);
         }
         if self.activity.calls.exceed_resets() {
             return Poll::Ready(Next::Close(CloseReason::Resets));
@@ -305,6 +320,19 @@ impl<'a> ConnectionTimeouts<'a> {
         Poll::Pending
     }
 
+    fn begin_wait(&mut self, phase: Phase) {
+        let now = Instant::now();
+        if let Phase::WindowClosed(taken) = self.phase {
+            let unread = self.activity.calls.unsent() > 0;
+            self.interrupted = unread.then(|| (taken, now - self.since));
+        }
+        let waited = match (phase, self.interrupted) {
+            (Phase::WindowClosed(taken), Some((before, waited))) if taken == before => waited,
+            _ => Duration::ZERO,
+        };
+        (self.phase, self.since) = (phase, now - waited);
+    }
+
     fn record_holding(&mut self) {
         if self.activity.calls.unsent() < MANY {
             self.holding_since = None;
@@ -325,7 +353,7 @@ impl<'a> ConnectionTimeouts<'a> {
     fn limit(&self) -> (Duration, Option<Next>) {
         let config = self.config;
         let (limit, reason) = match self.phase {
-            Phase::Busy => return (config.idle_timeout, None),
+            Phase::Busy => return (config.idle_timeout.min(config.write_timeout), None),
             Phase::Head(_) => (config.header_timeout, CloseReason::Slow),
             Phase::Idle(_) if self.closing => (config.write_timeout, CloseReason::Idle),
             Phase::Idle(_) => (config.idle_timeout, CloseReason::Idle),
@@ -377,7 +405,10 @@ const HOLDING: Duration = Duration::from_secs(2);
 mod tests {
     use tokio::time::sleep_until;
 
-    use super::*;
+    use super::{
+        super::calls::{Call, Unsent},
+        *,
+    };
 
     /// Returns the reason why a connection with the activity of `act` is closed, and the time of
     /// the close in seconds after it was accepted.
@@ -464,6 +495,46 @@ mod tests {
             seconds(1_000).await;
         };
         assert_eq!(close_of(blocked).await, (CloseReason::Stalled, 90));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn fault_d3_calls_that_wait_until_the_client_reads_do_not_prevent_the_close() {
+        let unread = async |activity: &Arc<Activity>| {
+            activity.begin_http(true);
+            let _response = activity.begin(false).respond();
+            let _unsent = Unsent::new(Arc::clone(activity), 8 << 20);
+            seconds(10).await;
+            let _waiting = (activity.begin(false), Call::new(Arc::clone(activity)));
+            seconds(1_000).await;
+        };
+        assert_eq!(close_of(unread).await, (CloseReason::Stalled, 30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn fault_d3_further_requests_do_not_extend_the_time_of_a_client_that_does_not_read() {
+        let requesting = async |activity: &Arc<Activity>| {
+            activity.begin_http(true);
+            let _response = activity.begin(false).respond();
+            let _unsent = Unsent::new(Arc::clone(activity), 1);
+            loop {
+                seconds(9).await;
+                let _request = activity.begin(false);
+                seconds(1).await;
+            }
+        };
+        // 1 s of 10 is that of the service.
+        assert_eq!(close_of(requesting).await, (CloseReason::Stalled, 33));
+        let reading = async |activity: &Arc<Activity>| {
+            activity.begin_http(true);
+            let response = activity.begin(false).respond();
+            let _unsent = Unsent::new(Arc::clone(activity), 1);
+            for _ in 0..5 {
+                seconds(20).await;
+                response.record_taken();
+            }
+            seconds(1_000).await;
+        };
+        assert_eq!(close_of(reading).await, (CloseReason::Stalled, 130));
     }
 
     #[tokio::test(start_paused = true)]

@@ -43,6 +43,8 @@ pub(super) struct Calls {
     client: Arc<Client>,
     connections: Connections,
     requests: AtomicUsize,
+    /// Number of calls that the service has not begun.
+    waiting: AtomicUsize,
     /// Number of calls in flight that the service has begun.
     running: AtomicUsize,
     answered: AtomicUsize,
@@ -114,6 +116,16 @@ impl Calls {
             (0, 0) => true,
             _ => unsent.saturating_add(expected) < MAX_EXPECTED,
         }
+    }
+
+    /// Returns the number of calls that wait until the client reads earlier responses, or until the service
+    /// completes those.
+    pub(super) fn waiting_for_space(&self) -> usize {
+        let waiting = self.waiting.load(Relaxed);
+        if waiting == 0 || self.have_space() {
+            return 0;
+        }
+        waiting
     }
 
     /// Returns `true` if the connection cancels few of its calls.
@@ -215,6 +227,7 @@ pub(super) struct Call {
 impl Call {
     pub(super) fn new(activity: Arc<Activity>) -> Self {
         activity.calls().requests.fetch_add(1, Relaxed);
+        activity.calls().waiting.fetch_add(1, Relaxed);
         Self {
             activity,
             running: false,
@@ -231,6 +244,7 @@ impl Call {
             let begin = async |activity: Arc<Activity>| activity.calls().begin().await;
             ready!(self.wait.poll(cx, now, || begin(Arc::clone(activity))));
             self.running = true;
+            activity.calls().waiting.fetch_sub(1, Relaxed);
         }
         Poll::Ready(())
     }
@@ -265,6 +279,8 @@ impl Drop for Call {
         }
         if self.running {
             calls.end(answered);
+        } else {
+            calls.waiting.fetch_sub(1, Relaxed);
         }
     }
 }

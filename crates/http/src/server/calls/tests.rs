@@ -213,6 +213,7 @@ async fn fault_d43_a_call_that_is_reset_leaves_its_place_to_the_next() {
     sleep(Duration::from_millis(1)).await;
     assert_eq!(begun.lock().unwrap().len(), 1);
     assert!(tasks.join_next().await.unwrap().unwrap_err().is_cancelled());
+    assert_eq!(activity.calls().waiting.load(Relaxed), 0);
 }
 
 #[tokio::test(start_paused = true)]
