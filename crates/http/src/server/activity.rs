@@ -140,6 +140,12 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
+    /// Returns `true` if the connection may be closed after the response, because the request has a body that
+    /// the service may not have read.
+    pub(super) fn may_close(&self) -> bool {
+        self.body && !self.activity.is_multiplexed()
+    }
+
     /// Records that the response is ready for the client.
     pub(super) fn respond(self) -> ResponseInFlight {
         self.activity.awaiting_client.fetch_add(1, Relaxed);

@@ -47,7 +47,7 @@ where
 {
     type Response = Response<TrackedBody<B>>;
     type Error = h2::Error;
-    type Future = ResponseFuture<Oneshot<S, Request<Incoming>>>;
+    type Future = ResponseFuture<Oneshot<S, Request<Incoming>>, B>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let body = !request.body().is_end_stream();
@@ -57,6 +57,7 @@ where
         request.extensions_mut().insert(self.scheme.clone());
         ResponseFuture {
             future: self.service.clone().oneshot(request),
+            response: None,
             in_flight: Some(in_flight),
             call: Some(Call::new(Arc::clone(&self.activity))),
         }
@@ -80,16 +81,18 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 pin_project! {
     /// The response future of [`TrackRequests`].
-    pub(super) struct ResponseFuture<F> {
+    pub(super) struct ResponseFuture<F, B> {
         #[pin]
         future: F,
+        // Present between the end of the service and that of the request body.
+        response: Option<Response<B>>,
         in_flight: Option<InFlight>,
         // Dropped before the response if the client cancels the call.
         call: Option<Call>,
     }
 }
 
-impl<F, B> Future for ResponseFuture<F>
+impl<F, B> Future for ResponseFuture<F, B>
 where
     F: Future<Output = Result<Response<B>, Infallible>>,
     B: Body,
@@ -101,7 +104,21 @@ where
         if let Some(call) = this.call {
             ready!(call.poll_begin(cx));
         }
-        let Ok(response) = ready!(this.future.poll(cx));
+        let response = match this.response.take() {
+            Some(response) => response,
+            None => {
+                let Ok(response) = ready!(this.future.poll(cx));
+                if this.in_flight.as_ref().is_some_and(InFlight::may_close) {
+                    *this.response = Some(response);
+                    // Polled again after hyper has seen whether the service has dropped the body. If the rest
+                    // of it is still to arrive, hyper closes the connection, and the response says so
+                    // (RFC 9112 §9.6).
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                response
+            }
+        };
         let in_flight = this.in_flight.take().map(InFlight::respond);
         let mut call = this.call.take();
         let size = response.body().size_hint().exact();

@@ -212,14 +212,52 @@ async fn fault_d34_serves_pipelined_requests_in_order_until_one_is_invalid() {
 }
 
 #[tokio::test]
-async fn an_unread_body_closes_the_connection() {
+async fn fault_d22_a_response_before_the_end_of_the_body_says_that_the_connection_closes() {
+    for (framing, parts) in [
+        ("content-length: 1000000", ["hello", ""]),
+        ("content-length: 1000000", ["", "hello"]),
+        ("transfer-encoding: chunked", ["5\r\nhello\r\n", ""]),
+        (
+            "transfer-encoding: chunked",
+            ["5\r\nhel", "lo\r\n0\r\n\r\n"],
+        ),
+        ("content-length: 5\r\nexpect: 100-continue", ["", ""]),
+    ] {
+        let server = start(|_| {}).await;
+        let mut stream = TcpStream::connect(server.addr).await.unwrap();
+        let request = format!(
+            "POST / HTTP/1.1\r\nhost: x\r\n{framing}\r\n\r\n{}",
+            parts[0]
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        server.requested.notified().await;
+        server.respond.notify_one();
+        let mut response = Vec::new();
+        while !response.ends_with(b"hello") {
+            assert!(stream.read_buf(&mut response).await.unwrap() > 0);
+        }
+        stream.write_all(parts[1].as_bytes()).await.unwrap();
+        let response = String::from_utf8(response).unwrap();
+        assert!(response.contains("\r\nconnection: close\r\n"), "{response}");
+        let end = timeout(Duration::from_secs(5), rest(stream)).await;
+        assert_eq!(end.unwrap(), "", "{framing}");
+    }
+}
+
+#[tokio::test]
+async fn fault_d22_a_small_body_that_is_not_read_keeps_the_connection() {
     let server = start(|_| {}).await;
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
-    let request = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\nhello";
-    stream.write_all(request).await.unwrap();
-    server.respond.notify_one();
-    let response = timeout(Duration::from_secs(5), rest(stream)).await;
-    assert!(response.unwrap().starts_with("HTTP/1.1 200 "));
+    for _ in 0..3 {
+        let request = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello";
+        stream.write_all(request).await.unwrap();
+        server.respond.notify_one();
+        let mut response = Vec::new();
+        while !response.ends_with(b"hello") {
+            assert!(stream.read_buf(&mut response).await.unwrap() > 0);
+        }
+        assert!(!response.windows(10).any(|text| text == b"connection"));
+    }
 }
 
 /// Starts a server that responds with the `cookie` lines it receives, each in brackets.
