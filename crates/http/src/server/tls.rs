@@ -9,7 +9,7 @@ use rustls::{
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
     version::{TLS12, TLS13},
 };
-use tokio::net::TcpStream;
+use tokio::{io::AsyncWriteExt, net::TcpStream, sync::Semaphore};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tower_fanout_layers::ConfigError;
 
@@ -30,7 +30,12 @@ pub struct ServerTls(Arc<Inner>);
 struct Inner {
     config: ArcSwap<ServerConfig>,
     failures: HandshakeFailures,
+    /// Failed connections that may wait for the client to read the alert.
+    lingering: Semaphore,
 }
+
+/// Maximum number of failed connections that wait for their clients.
+const MAX_LINGERING: usize = 100;
 
 impl fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -79,6 +84,7 @@ impl ServerTls {
         Ok(Self(Arc::new(Inner {
             config: ArcSwap::from_pointee(config),
             failures: HandshakeFailures::new(),
+            lingering: Semaphore::new(MAX_LINGERING),
         })))
     }
 
@@ -96,15 +102,25 @@ impl ServerTls {
         self.0.failures.count(kind)
     }
 
-    /// Performs the handshake on `socket`, with the current certificate. Counts and logs a failure.
+    /// Performs the handshake on `socket`, with the current certificate. Counts and logs a failure, after which
+    /// the client receives the alert.
     pub(super) async fn accept(
         &self,
         socket: LingeringClose<TcpStream>,
     ) -> io::Result<TlsStream<LingeringClose<TcpStream>>> {
         let peer = socket.get_ref().peer_addr().ok();
         let acceptor = TlsAcceptor::from(self.0.config.load_full());
-        let accepted = acceptor.accept(socket).await;
-        accepted.inspect_err(|error| self.0.failures.record(peer, error))
+        let accepted = acceptor.accept(socket).into_fallible().await;
+        let (error, mut socket) = match accepted {
+            Ok(stream) => return Ok(stream),
+            Err(failed) => failed,
+        };
+        self.0.failures.record(peer, &error);
+        // A client may send its request before it learns that the handshake has failed.
+        if let Ok(_permit) = self.0.lingering.try_acquire() {
+            let _ = socket.shutdown().await;
+        }
+        Err(error)
     }
 }
 

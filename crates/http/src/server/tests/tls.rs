@@ -311,3 +311,30 @@ async fn fault_f47_counts_clients_that_the_handshake_turns_away_by_kind() {
         assert_eq!(tls.handshake_failures(kind), 1, "{kind:?}");
     }
 }
+
+#[tokio::test]
+async fn fault_f47_a_client_that_sends_before_the_alert_receives_it() {
+    let authority = CertificateAuthority::new();
+    let certificate = authority.issue(&["localhost"]);
+    let (chain, key) = (
+        certificate.chain_pem.as_bytes(),
+        certificate.key_pem.as_bytes(),
+    );
+    let tls = ServerTls::with_client_authority(chain, key, authority.ca_pem().as_bytes()).unwrap();
+    let (addr, _) = https(tls.clone()).await;
+    // With TLS 1.3 the client takes the handshake for complete before the server has checked it.
+    let mut stream = client(addr, &authority, None, |_| {}).await.unwrap();
+    stream.write_all(&[b'x'; 40_000]).await.unwrap();
+    stream.flush().await.unwrap();
+    while tls.handshake_failures(TlsErrorKind::ClientCertRequired) == 0 {
+        tokio::task::yield_now().await;
+    }
+    stream.write_all(&[b'x'; 1_000]).await.unwrap();
+    stream.flush().await.unwrap();
+    let error = stream.read_u8().await.unwrap_err();
+    let alert = error.get_ref().map(ToString::to_string);
+    assert_eq!(
+        alert.as_deref(),
+        Some("received fatal alert: CertificateRequired")
+    );
+}
