@@ -42,6 +42,8 @@ pub(super) struct Activity {
     multiplexed: AtomicBool,
     /// `true` once the connection is to end with a GOAWAY of our own.
     going_away: AtomicBool,
+    /// `true` once the server was stopped.
+    closing: AtomicBool,
     calls: Calls,
 }
 
@@ -76,6 +78,16 @@ impl Activity {
     /// Returns `true` once [`go_away`](Self::go_away) was called.
     pub(super) fn is_going_away(&self) -> bool {
         self.going_away.load(Relaxed)
+    }
+
+    /// Records that the connection is to be closed after the requests in flight.
+    pub(super) fn close(&self) {
+        self.closing.store(true, Relaxed);
+    }
+
+    /// Returns `true` if the next response is the last of an HTTP/1 connection.
+    pub(super) fn is_last_response(&self) -> bool {
+        self.closing.load(Relaxed) && !self.is_multiplexed()
     }
 
     /// Records that bytes have arrived.
@@ -522,7 +534,7 @@ mod tests {
             activity.begin_http(true);
             let _response = activity.begin(false).respond();
             let _unsent = Unsent::new(Arc::clone(activity), 1);
-            loop {
+            for _ in 0..10 {
                 seconds(9).await;
                 let _request = activity.begin(false);
                 seconds(1).await;

@@ -22,7 +22,6 @@ use hyper_util::{
 use tokio::{
     io::AsyncWriteExt,
     net::TcpStream,
-    sync::watch,
     time::{Instant, Sleep, sleep_until, timeout, timeout_at},
 };
 use tower::Service;
@@ -33,6 +32,7 @@ use super::{
     calls::Calls,
     clients::Clients,
     opening::{Opened, Protocol, next_head, open},
+    stop::Stop,
     stream::{Stream, Wire},
     track_requests::TrackRequests,
 };
@@ -86,14 +86,14 @@ impl Shared {
 
 /// Serves a connection that was just accepted, and returns the reason why it ended.
 ///
-/// After `stop` changes, the connection ends as soon as it has no request in flight. Dropping the
-/// future closes the connection.
+/// After `stop`, the connection ends as soon as it has no request in flight. Dropping the future closes the
+/// connection.
 pub(super) async fn serve<S, B>(
     shared: Arc<Shared>,
     service: S,
     socket: TcpStream,
     peer: SocketAddr,
-    mut stop: watch::Receiver<()>,
+    mut stop: Stop,
 ) -> CloseReason
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
@@ -115,9 +115,10 @@ where
         open(config, socket, &activity),
     ));
     let opened = tokio::select! {
-        opened = opening => opened,
+        biased;
         // No request can be in flight before the connection is open.
-        _ = stop.changed() => return CloseReason::Done,
+        () = stop.ended(&activity) => return CloseReason::Done,
+        opened = opening => opened,
     };
     let Opened {
         stream,
@@ -207,7 +208,7 @@ struct Waits<'a> {
     timer: Pin<&'a mut Sleep>,
     /// Boxed, because most servers have no maximum age.
     max_age: Option<Pin<Box<Sleep>>>,
-    stop: &'a mut watch::Receiver<()>,
+    stop: &'a mut Stop,
 }
 
 impl Waits<'_> {
@@ -229,7 +230,7 @@ impl Waits<'_> {
         });
         let reason = tokio::select! {
             biased;
-            _ = self.stop.changed() => CloseReason::Done,
+            () = self.stop.ended(self.activity) => CloseReason::Done,
             received = next_head(&mut wire, received, self.activity) => match received {
                 Ok(received) if received.is_empty() => CloseReason::Done,
                 Ok(received) => {
@@ -269,18 +270,18 @@ where
     C: GracefulConnection<Error = hyper::Error>,
 {
     let Waits {
+        activity,
         timeouts,
         timer,
         max_age,
         stop,
-        ..
     } = waits;
     let mut end = CloseReason::Done;
     loop {
         let closing = timeouts.closing;
         tokio::select! {
             biased;
-            _ = stop.changed(), if !closing => {}
+            () = stop.ended(activity), if !closing => {}
             ended = &mut *connection => return match ended {
                 Err(error) if !closing => Err(error),
                 _ => Ok(Next::Close(end)),

@@ -41,6 +41,7 @@ mod handshake_failures;
 mod lingering_close;
 mod opening;
 mod reading;
+mod stop;
 mod stream;
 #[cfg(feature = "tls")]
 mod tls;
@@ -64,12 +65,15 @@ use tokio::{
 use tower::Service;
 use tower_fanout_layers::config::{ConfigError, Validate};
 
-use self::connection::Shared;
 #[cfg(feature = "tls")]
 pub use self::tls::ServerTls;
 pub use self::{
     config::ServerConfig,
     connections::{CloseReason, Connections},
+};
+use self::{
+    connection::Shared,
+    stop::{LAST_REQUESTS, Stop},
 };
 pub use crate::forwarded::PeerAddr;
 #[cfg(feature = "tls")]
@@ -127,9 +131,10 @@ impl Server {
     /// and a `Scheme` (of `http::uri`) to the extensions of each request. The service is cloned for each
     /// connection and each request.
     ///
-    /// After `stop` resolves, the server accepts no connections and closes idle ones at once. It
-    /// closes the others after their responses, or after [`ServerConfig::grace`]. Dropping
-    /// the future closes all connections at once.
+    /// After `stop` resolves, the server accepts connections and requests for 50 ms more, so that it serves
+    /// those that clients have sent before. Then it closes idle connections. It closes the others after their
+    /// responses, which have `Connection: close` over HTTP/1, or after [`ServerConfig::grace`]. Dropping the
+    /// future closes all connections at once.
     ///
     /// At [`ServerConfig::max_connections`] the server does not accept until a connection is
     /// closed. After an error of `accept`, such as a lack of file descriptors, it tries again after
@@ -155,7 +160,11 @@ impl Server {
         let mut acceptor = Acceptor::new(listener, config.max_connections);
         let shared = Arc::new(Shared::new(config));
         let (stopping, stopped) = watch::channel(());
-        let mut stop = std::pin::pin!(stop);
+        let mut stop = std::pin::pin!(async {
+            stop.await;
+            stopping.send_replace(());
+            sleep(LAST_REQUESTS).await;
+        });
         let mut connections = JoinSet::new();
         loop {
             let (socket, peer, permit) = tokio::select! {
@@ -169,7 +178,7 @@ impl Server {
             };
             let counted = shared.config.connections.accept();
             let (shared, service) = (Arc::clone(&shared), service.clone());
-            let stopped = stopped.clone();
+            let stopped = Stop::new(stopped.clone());
             // Called within the block, because a captured future would take its space twice.
             connections.spawn(async move {
                 let reason = connection::serve(shared, service, socket, peer, stopped).await;
@@ -178,8 +187,7 @@ impl Server {
             });
         }
         drop(acceptor);
-        stopping.send_replace(());
-        drain(connections, grace).await
+        drain(connections, grace.saturating_sub(LAST_REQUESTS)).await
     }
 }
 

@@ -12,7 +12,11 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, HeaderValue, Request, Response, header::COOKIE, uri::Scheme};
+use http::{
+    HeaderMap, HeaderValue, Request, Response,
+    header::{CONNECTION, COOKIE},
+    uri::Scheme,
+};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
@@ -104,7 +108,7 @@ where
         if let Some(call) = this.call {
             ready!(call.poll_begin(cx));
         }
-        let response = match this.response.take() {
+        let mut response = match this.response.take() {
             Some(response) => response,
             None => {
                 let Ok(response) = ready!(this.future.poll(cx));
@@ -120,6 +124,13 @@ where
             }
         };
         let in_flight = this.in_flight.take().map(InFlight::respond);
+        if in_flight
+            .as_ref()
+            .is_some_and(|it| it.activity().is_last_response())
+        {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().entry(CONNECTION).or_insert(close);
+        }
         let mut call = this.call.take();
         let size = response.body().size_hint().exact();
         if let Some(call) = call.take_if(|call| !call.respond(size)) {

@@ -2,6 +2,7 @@
 
 mod framing;
 mod parking;
+mod stop;
 mod times;
 #[cfg(feature = "tls")]
 mod tls;
