@@ -15,7 +15,7 @@ use tower_fanout_http::{
 };
 
 use crate::{
-    config::{CertFile, Config, JwksSource, Jwt, KeysConfig, RouteAuth, StaticKey},
+    config::{CertFile, Config, JwksSource, Jwt, KeysConfig, Replacement, RouteAuth, StaticKey},
     telemetry,
 };
 
@@ -188,25 +188,25 @@ impl Issuer {
             .flat_map(|source| source.tls_files.files())
     }
 
-    /// Reads the files of the keys, or of the CA certificates for the JWKS, again.
+    /// Reads the files of the keys, or of the CA certificates for the JWKS.
     ///
     /// # Errors
-    /// Returns an error if a file is unreadable or invalid. What is in use then stays in use.
-    pub(crate) fn reload(&self) -> Result<(), BoxError> {
+    /// Returns an error if a file is unreadable or invalid.
+    pub(crate) fn read(&self) -> Result<Replacement<'_>, BoxError> {
         match (&self.config.keys, &self.jwks) {
             (KeysConfig::Fetched(source), Some((_, client))) => source
                 .tls_files
-                .reload(ClientTlsConfig::default(), |tls| client.replace_tls(tls)),
+                .read(ClientTlsConfig::default(), |tls| client.replace_tls(tls)),
             (KeysConfig::Given { keys, .. }, _) => {
-                let keys = keys
-                    .iter()
-                    .map(StaticKey::reload)
-                    .collect::<Result<Vec<_>, _>>()?;
-                self.keys.replace(KeySet::new(keys)?);
-                Ok(())
+                let keys: Result<Vec<_>, _> = keys.iter().map(StaticKey::read).collect();
+                let keys = KeySet::new(keys?)?;
+                Ok(Box::new(move || {
+                    self.keys.replace(keys);
+                    Ok(())
+                }))
             }
             // `start` creates a poller for each provider with fetched keys.
-            (KeysConfig::Fetched(_), None) => Ok(()),
+            (KeysConfig::Fetched(_), None) => Ok(Box::new(|| Ok(()))),
         }
     }
 }

@@ -25,7 +25,7 @@ use tower_fanout_http::{
     log::{ErrorChain, RateLimit},
 };
 
-use crate::config::{ClientTlsFiles, DownstreamConfig};
+use crate::config::{ClientTlsFiles, DownstreamConfig, Replacement};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -98,13 +98,13 @@ impl Backend {
         &self.tls.1
     }
 
-    /// Reads the files of the CAs and of the client certificate again. New connections use their contents.
+    /// Reads the files of the CAs and of the client certificate. After the replacement, new connections use them.
     ///
     /// # Errors
     /// Returns an error if a file is unreadable or invalid. What is in use then stays in use.
-    pub(crate) fn reload_tls(&self) -> Result<(), BoxError> {
+    pub(crate) fn read_tls(&self) -> Result<Replacement<'_>, BoxError> {
         let (tls, files) = &self.tls;
-        files.reload(tls.clone(), |tls| self.client.replace_tls(tls))
+        files.read(tls.clone(), |tls| self.client.replace_tls(tls))
     }
 
     /// Returns the state of the circuit breaker, or `None` if it is off.

@@ -1,6 +1,14 @@
 //! Files that are read again while the gateway runs: certificates, CAs, and keys for tokens.
 
-use std::{error::Error, future::Future, pin::pin, sync::Arc, thread, time::Duration};
+use std::{
+    collections::HashMap,
+    error::Error,
+    future::Future,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
 
 use metrics::gauge;
 use tokio::{signal::unix::Signal, sync::watch, time::timeout};
@@ -8,7 +16,7 @@ use tokio::{signal::unix::Signal, sync::watch, time::timeout};
 use crate::{
     auth::Auth,
     backend::Backend,
-    config::{CertFile, ClientTlsFiles, ReloadableCert},
+    config::{CertFile, ClientTlsFiles, ReloadableCert, Replacement},
 };
 
 /// Time after which the files of one key are logged as slow.
@@ -22,6 +30,32 @@ pub(crate) struct LoadedFiles {
     certificate: Option<ReloadableCert>,
     backends: Vec<Arc<Backend>>,
     auth: Auth,
+    newest: Arc<Newest>,
+}
+
+/// Numbers of the newest reloads, by key, that have read the files of the key.
+#[derive(Debug, Default)]
+struct Newest(Mutex<HashMap<String, u64>>);
+
+impl Newest {
+    /// Replaces the contents of the files of `key`, which `read` reads. Returns `None` if a reload with a higher
+    /// number than `reload` has read them meanwhile: what this one has read may be older.
+    fn replace<'a>(
+        &self,
+        reload: u64,
+        key: &str,
+        read: impl FnOnce() -> Result<Replacement<'a>, BoxError>,
+    ) -> Option<Result<(), BoxError>> {
+        let replacement = read();
+        let mut newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = newest.entry(key.to_owned()).or_default();
+        if reload < *newest {
+            return None;
+        }
+        *newest = reload;
+        // Within the lock, so that the last one to replace is the newest.
+        Some(replacement.and_then(|replace| replace()))
+    }
 }
 
 impl LoadedFiles {
@@ -36,19 +70,24 @@ impl LoadedFiles {
             certificate,
             backends: backends.to_vec(),
             auth: auth.clone(),
+            newest: Arc::default(),
         }
     }
 
     /// Reads the files again at each of `hangups`, one reload at a time. Those that arrive during a reload
-    /// cause one more. It waits for the end of the reload, but not while a read hangs.
+    /// cause one more. It waits for the end of the reload, but not while a read hangs. What a read that hung
+    /// returns after a later reload is discarded.
     pub(crate) async fn reload_at(self, mut hangups: Signal) {
         let mut hangup = hangups.recv().await;
-        while hangup.is_some() {
+        for number in 1.. {
+            if hangup.is_none() {
+                return;
+            }
             let files = self.clone();
             let (begin, current) = watch::channel(String::new());
             // A thread of its own and not a blocking task, because the runtime waits for those when it stops.
             let thread = thread::Builder::new().name("reload".into());
-            let next = match thread.spawn(move || files.reload(&begin)) {
+            let next = match thread.spawn(move || files.reload(number, &begin)) {
                 Ok(_) => ended(current, warn_of_slow, hangups.recv()).await,
                 Err(error) => {
                     tracing::warn!(%error, "SIGHUP ignored, cannot start a thread");
@@ -64,7 +103,7 @@ impl LoadedFiles {
 
     /// Reads all files again and logs what became of each. A file that is unreadable or invalid changes
     /// nothing: its user keeps the current contents. Sends each key to `begin` before its files are read.
-    fn reload(&self, begin: &watch::Sender<String>) {
+    fn reload(&self, number: u64, begin: &watch::Sender<String>) {
         let begin = |key: String| {
             begin.send_replace(key.clone());
             key
@@ -73,7 +112,8 @@ impl LoadedFiles {
         if let Some(certificate) = &self.certificate {
             none = false;
             let key = begin("server.tls".into());
-            log_certificate(&key, certificate.reload());
+            let reloaded = self.newest.replace(number, &key, || certificate.read());
+            log_certificate(&key, reloaded);
         }
         for backend in self
             .backends
@@ -82,12 +122,14 @@ impl LoadedFiles {
         {
             none = false;
             let key = begin(format!("downstreams.{}.tls", backend.name));
-            log_certificate(&key, backend.reload_tls());
+            let reloaded = self.newest.replace(number, &key, || backend.read_tls());
+            log_certificate(&key, reloaded);
         }
         for (name, issuer) in self.auth.issuers().filter(|(_, issuer)| issuer.has_files()) {
             none = false;
             let key = begin(format!("auth.jwt.{name}.keys"));
-            log_keys(&key, issuer.reload());
+            let reloaded = self.newest.replace(number, &key, || issuer.read());
+            log_keys(&key, reloaded);
         }
         if none {
             tracing::info!("SIGHUP ignored, the configuration names no certificate or key file");
@@ -144,20 +186,31 @@ fn measure_expiry(file: &CertFile) {
     }
 }
 
-fn log_certificate(key: &str, reloaded: Result<(), BoxError>) {
+fn log_certificate(key: &str, reloaded: Option<Result<(), BoxError>>) {
     match reloaded {
-        Ok(()) => tracing::info!(key, "certificate reloaded"),
-        Err(error) => {
+        Some(Ok(())) => tracing::info!(key, "certificate reloaded"),
+        Some(Err(error)) => {
             tracing::warn!(key, %error, "certificate reload failed, keeping the current certificate");
         }
+        None => log_outdated(key),
     }
 }
 
-fn log_keys(key: &str, reloaded: Result<(), BoxError>) {
+fn log_keys(key: &str, reloaded: Option<Result<(), BoxError>>) {
     match reloaded {
-        Ok(()) => tracing::info!(key, "keys reloaded"),
-        Err(error) => tracing::warn!(key, %error, "key reload failed, keeping the current keys"),
+        Some(Ok(())) => tracing::info!(key, "keys reloaded"),
+        Some(Err(error)) => {
+            tracing::warn!(key, %error, "key reload failed, keeping the current keys");
+        }
+        None => log_outdated(key),
     }
+}
+
+fn log_outdated(key: &str) {
+    tracing::warn!(
+        key,
+        "reload discarded, a later one has read the files already"
+    );
 }
 
 #[cfg(test)]
@@ -165,6 +218,38 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
+
+    #[test]
+    fn fault_j24_discards_what_a_read_that_hung_returns_after_a_later_reload() {
+        let (newest, current) = (Newest::default(), RefCell::new("old"));
+        let in_use = &current;
+        let use_contents = |contents| -> Result<Replacement<'_>, BoxError> {
+            Ok(Box::new(move || {
+                in_use.replace(contents);
+                Ok(())
+            }))
+        };
+        let hung = newest.replace(1, "server.tls", || {
+            let later = newest.replace(2, "server.tls", || use_contents("new"));
+            assert!(later.unwrap().is_ok());
+            use_contents("outdated")
+        });
+        assert!(hung.is_none());
+        assert_eq!(*current.borrow(), "new");
+        // A later reload that fails counts too: its user keeps what was in use then.
+        let hung = newest.replace(3, "server.tls", || {
+            let later = newest.replace(4, "server.tls", || Err("unreadable".into()));
+            assert!(later.unwrap().is_err());
+            use_contents("outdated")
+        });
+        assert!(hung.is_none());
+        // Each key has its own number.
+        let other = newest.replace(3, "auth.jwt.main.keys", || use_contents("key"));
+        assert!(other.unwrap().is_ok());
+        let next = newest.replace(5, "server.tls", || use_contents("next"));
+        assert!(next.unwrap().is_ok());
+        assert_eq!(*current.borrow(), "next");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn fault_j24_warns_once_of_each_key_whose_files_hang() {

@@ -157,7 +157,7 @@ async fn fault_j24_sighup_replaces_identity_and_cas_for_services() {
     assert!(
         failed
             .to_string()
-            .contains("private key must be in PEM format"),
+            .contains("downstreams.up.tls.key_file: the private key is not valid PEM"),
         "{failed}"
     );
     assert_eq!(status(&gateway).await, 502);
@@ -232,7 +232,9 @@ async fn fault_j24_sighup_replaces_jwt_secrets() {
     fs::remove_dir_all(&files.0).unwrap();
     let failed = reload(&mut gateway, "auth.jwt.main.keys").await;
     assert!(
-        failed.to_string().contains("cannot read the key file"),
+        failed
+            .to_string()
+            .contains("auth.jwt.main.keys[0].secret_file: cannot read the file"),
         "{failed}"
     );
     assert_eq!(accepted(&gateway).await, [401, 200, 200]);

@@ -53,7 +53,7 @@ pub(crate) use self::{
     route_path::{ORCHESTRATE, RESERVED_NAMES, RoutePath},
     route_table::RouteTable,
     server::Server,
-    tls::{CertFile, ClientTlsFiles, ReloadableCert},
+    tls::{CertFile, ClientTlsFiles, ReloadableCert, Replacement},
 };
 
 /// Maximum size of a configuration file, in bytes.

@@ -2,7 +2,8 @@
 
 use std::{
     error::Error,
-    fs, io,
+    fmt::Display,
+    fs,
     path::PathBuf,
     sync::{
         Arc,
@@ -11,6 +12,7 @@ use std::{
     time::SystemTime,
 };
 
+use tower_fanout::layers::config::ConfigError;
 use tower_fanout_http::{
     client::{ClientTlsConfig, Identity},
     server::ServerTls,
@@ -20,12 +22,41 @@ use super::{certificate::Validity, reader::ValueReader, value::file};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
+/// The step after the files of a key were read: puts their contents into use.
+///
+/// Returns an error if the contents are invalid. What is in use then stays in use.
+pub(crate) type Replacement<'a> = Box<dyn FnOnce() -> Result<(), BoxError> + 'a>;
+
+/// A file, and the key in the configuration that names it, such as `server.tls.cert_file`.
+#[derive(Clone, Debug)]
+pub(crate) struct NamedFile {
+    key: String,
+    path: PathBuf,
+}
+
+impl NamedFile {
+    /// Returns the file that the key at `reader` names, or `None` after reporting an error.
+    pub(super) fn new(reader: &ValueReader<'_>) -> Option<Self> {
+        Some(Self {
+            key: reader.path.clone(),
+            path: reader.text()?.into(),
+        })
+    }
+
+    pub(super) fn read(&self) -> Result<Vec<u8>, BoxError> {
+        fs::read(&self.path).map_err(|error| self.error(format!("cannot read the file: {error}")))
+    }
+
+    /// Returns an error that names the key.
+    pub(super) fn error(&self, message: impl Display) -> BoxError {
+        format!("{}: {message}", self.key).into()
+    }
+}
+
 /// A file with certificates in PEM format. Clones share the validity.
 #[derive(Clone, Debug)]
 pub(crate) struct CertFile {
-    /// The key in the configuration that names the file, such as `server.tls.cert_file`.
-    key: String,
-    path: PathBuf,
+    file: NamedFile,
     kind: CertKind,
     /// End of the validity in seconds since 1970, as of the last load. 0 if it is not known.
     not_after: Arc<AtomicI64>,
@@ -46,8 +77,7 @@ impl CertFile {
     pub(super) fn load(reader: &ValueReader<'_>, kind: CertKind) -> Option<(Self, Vec<u8>)> {
         let pem = file(reader)?;
         let this = Self {
-            key: reader.path.clone(),
-            path: reader.text()?.into(),
+            file: NamedFile::new(reader)?,
             kind,
             not_after: Arc::default(),
         };
@@ -59,7 +89,7 @@ impl CertFile {
 
     /// Returns the key in the configuration that names the file.
     pub(crate) fn key(&self) -> &str {
-        &self.key
+        &self.file.key
     }
 
     /// Returns the time at which the certificates expire, in seconds since 1970. `None` if it is not known.
@@ -71,7 +101,7 @@ impl CertFile {
     /// Logs a warning if the certificates in `pem`, which are in use from now on, are not valid now.
     fn accept(&self, pem: &[u8]) {
         if let Some(warning) = self.note_validity(pem) {
-            tracing::warn!(key = self.key, "{warning}");
+            tracing::warn!(key = self.file.key, "{warning}");
         }
     }
 
@@ -81,22 +111,13 @@ impl CertFile {
         self.not_after.store(validity.not_after, Ordering::Relaxed);
         validity.warning(SystemTime::now())
     }
-
-    fn read(&self) -> io::Result<Vec<u8>> {
-        fs::read(&self.path).map_err(|error| {
-            io::Error::new(
-                error.kind(),
-                format!("{}: cannot read the file: {error}", self.key),
-            )
-        })
-    }
 }
 
 /// A certificate chain and its private key, each in a file.
 #[derive(Clone, Debug)]
 pub(crate) struct PairFiles {
     cert: CertFile,
-    key: PathBuf,
+    key: NamedFile,
 }
 
 impl PairFiles {
@@ -110,7 +131,7 @@ impl PairFiles {
         let ((file, chain), secret) = (chain?, secret?);
         match ServerTls::new(&chain, &secret) {
             Ok(_) => {
-                let key = key.text()?.into();
+                let key = NamedFile::new(key)?;
                 return Some((Self { cert: file, key }, chain, secret));
             }
             Err(error) if error.field() == "chain" => cert.error("invalid", error.message()),
@@ -119,11 +140,14 @@ impl PairFiles {
         None
     }
 
+    /// Reads the chain and the key, which must be valid and belong together.
     fn read(&self) -> Result<(Vec<u8>, Vec<u8>), BoxError> {
-        let chain = self.cert.read()?;
-        let key =
-            fs::read(&self.key).map_err(|error| format!("cannot read the key file: {error}"))?;
-        Ok((chain, key))
+        let (chain, key) = (self.cert.file.read()?, self.key.read()?);
+        match ServerTls::new(&chain, &key) {
+            Ok(_) => Ok((chain, key)),
+            Err(error) if error.field() == "chain" => Err(self.cert.file.error(error.message())),
+            Err(error) => Err(self.key.error(error.message())),
+        }
     }
 }
 
@@ -136,25 +160,29 @@ pub(crate) struct ReloadableCert {
 }
 
 impl ReloadableCert {
-    /// Reloads the files. New connections use the new certificate and the new CAs.
+    /// Reads the files. After the replacement, new connections use the new certificate and the new CAs.
     ///
     /// # Errors
-    /// Returns an error if a file is unreadable or invalid. What is in use then stays in use.
-    pub(crate) fn reload(&self) -> Result<(), BoxError> {
+    /// Returns an error if a file is unreadable or invalid.
+    pub(crate) fn read(&self) -> Result<Replacement<'_>, BoxError> {
         let (chain, key) = self.pair.read()?;
         let clients = self.clients.as_ref();
         let clients = clients
-            .map(|file| Ok::<_, BoxError>((file, file.read()?)))
+            .map(|clients| Ok::<_, BoxError>((clients, clients.file.read()?)))
             .transpose()?;
-        self.tls.replace(&match &clients {
+        let new = match &clients {
             None => ServerTls::new(&chain, &key)?,
-            Some((_, pem)) => ServerTls::with_client_authority(&chain, &key, pem)?,
-        });
-        self.pair.cert.accept(&chain);
-        if let Some((file, pem)) = clients {
-            file.accept(&pem);
-        }
-        Ok(())
+            Some((clients, pem)) => ServerTls::with_client_authority(&chain, &key, pem)
+                .map_err(|error| clients.file.error(error.message()))?,
+        };
+        Ok(Box::new(move || {
+            self.tls.replace(&new);
+            self.pair.cert.accept(&chain);
+            if let Some((clients, pem)) = clients {
+                clients.accept(&pem);
+            }
+            Ok(())
+        }))
     }
 
     /// Returns the files with certificates.
@@ -176,18 +204,18 @@ impl ClientTlsFiles {
         self.ca.is_none() && self.pair.is_none()
     }
 
-    /// Reads the files again, and gives `current` with their contents to `replace`.
+    /// Reads the files. The replacement gives `current` with their contents to `replace`.
     ///
     /// # Errors
-    /// Returns an error if a file is unreadable, or the error of `replace`.
-    pub(crate) fn reload<E: Into<BoxError>>(
-        &self,
+    /// Returns an error if a file is unreadable, or a certificate and its key are invalid.
+    pub(crate) fn read<'a>(
+        &'a self,
         mut current: ClientTlsConfig,
-        replace: impl FnOnce(ClientTlsConfig) -> Result<(), E>,
-    ) -> Result<(), BoxError> {
+        replace: impl FnOnce(ClientTlsConfig) -> Result<(), ConfigError> + 'a,
+    ) -> Result<Replacement<'a>, BoxError> {
         let ca = self.ca.as_ref();
         let ca = ca
-            .map(|file| Ok::<_, BoxError>((file, file.read()?)))
+            .map(|ca| Ok::<_, BoxError>((ca, ca.file.read()?)))
             .transpose()?;
         let pair = self.pair.as_ref();
         let pair = pair
@@ -199,14 +227,19 @@ impl ClientTlsFiles {
         if let Some((_, (chain, key))) = &pair {
             current.identity = Some(Identity::new(chain.clone(), key.clone()));
         }
-        replace(current).map_err(Into::into)?;
-        if let Some((file, pem)) = ca {
-            file.accept(&pem);
-        }
-        if let Some((pair, (chain, _))) = pair {
-            pair.cert.accept(&chain);
-        }
-        Ok(())
+        Ok(Box::new(move || {
+            replace(current).map_err(|error| match &ca {
+                Some((ca, _)) if error.field() == "tls.ca" => ca.file.error(error.message()),
+                _ => error.into(),
+            })?;
+            if let Some((ca, pem)) = ca {
+                ca.accept(&pem);
+            }
+            if let Some((pair, (chain, _))) = pair {
+                pair.cert.accept(&chain);
+            }
+            Ok(())
+        }))
     }
 
     /// Returns the files with certificates.

@@ -1,6 +1,6 @@
 //! Reads verification keys: static keys, or the JWKS they are fetched from.
 
-use std::{error::Error, fs, path::PathBuf};
+use std::error::Error;
 
 use tower_fanout_http::jwt::{Algorithm, Key, KeySet};
 
@@ -8,6 +8,7 @@ use super::{
     super::{
         Secret,
         reader::{MapReader, ValueReader},
+        tls::NamedFile,
         value::{did_you_mean, file},
     },
     jwks::{JwksSource, jwks},
@@ -37,7 +38,7 @@ pub(crate) struct StaticKey {
 
 #[derive(Clone, Debug)]
 struct KeyFile {
-    path: PathBuf,
+    file: NamedFile,
     is_secret: bool,
     kid: Option<String>,
     /// The algorithms of which exactly one must fit the key.
@@ -55,20 +56,18 @@ impl StaticKey {
         self.file.is_some()
     }
 
-    /// Reads the file of the key again. A key in the configuration itself is returned as it is.
+    /// Reads the file of the key. A key in the configuration itself is returned as it is.
     ///
     /// # Errors
     /// Returns an error if the file is unreadable or holds no key of an allowed algorithm.
-    pub(crate) fn reload(&self) -> Result<Key, Box<dyn Error + Send + Sync>> {
-        let Some(file) = &self.file else {
+    pub(crate) fn read(&self) -> Result<Key, Box<dyn Error + Send + Sync>> {
+        let Some(key) = &self.file else {
             return Ok(self.key.clone());
         };
-        let bytes = fs::read(&file.path);
-        let bytes = bytes.map_err(|error| format!("cannot read the key file: {error}"))?;
-        let material = trimmed(bytes, file.is_secret);
-        let (key, _) =
-            only_fitting(&file.candidates, &material).map_err(|misfit| misfit.message)?;
-        Ok(with_kid(key, file.kid.as_ref()))
+        let material = trimmed(key.file.read()?, key.is_secret);
+        let fitting = only_fitting(&key.candidates, &material);
+        let (fitting, _) = fitting.map_err(|misfit| key.file.error(misfit.message))?;
+        Ok(with_kid(fitting, key.kid.as_ref()))
     }
 }
 
@@ -158,7 +157,7 @@ fn key(
     let Material {
         secret,
         is_secret,
-        path,
+        file,
         at,
     } = material?;
     let candidates: Vec<_> = match declared {
@@ -174,8 +173,8 @@ fn key(
     let (key, algorithm) = fitting.ok()?;
     let key = StaticKey {
         key: with_kid(key, kid.as_ref()),
-        file: path.map(|path| KeyFile {
-            path,
+        file: file.map(|file| KeyFile {
+            file,
             is_secret,
             kid,
             candidates,
@@ -249,7 +248,7 @@ struct Material<'t> {
     secret: Secret,
     is_secret: bool,
     /// The file that holds it, if it is in a file.
-    path: Option<PathBuf>,
+    file: Option<NamedFile>,
     at: ValueReader<'t>,
 }
 
@@ -279,15 +278,15 @@ fn material<'t>(map: &mut MapReader<'t>) -> Option<Material<'t>> {
     } else {
         reader.text()?.into_bytes()
     };
-    let path = if is_file {
-        Some(reader.text()?.into())
+    let named = if is_file {
+        Some(NamedFile::new(&reader)?)
     } else {
         None
     };
     Some(Material {
         secret: trimmed(bytes, is_file && is_secret),
         is_secret,
-        path,
+        file: named,
         at: reader,
     })
 }
