@@ -26,9 +26,9 @@ use crate::call::CallContext;
 /// sink with each layer instead: see [`RetryLayer::events`](crate::RetryLayer::events) and the method of the
 /// same name of the other layers.
 ///
-/// The layer allocates nothing for a call. Below two receivers, such as another `EventsLayer` and the call's
-/// own receiver, the first call allocates a list of sinks. The extensions of an `http::Request` without a `Call` are allocated, as by any layer that
-/// writes the metadata of a call.
+/// The layer allocates nothing for a call. Below another `EventsLayer`, the first call allocates a list of
+/// sinks. The extensions of an `http::Request` without a `Call` are allocated, as by any layer that writes the
+/// metadata of a call.
 ///
 /// The branches of a fan-out have receivers of their own. Put the layer into the stack of each branch.
 ///
