@@ -2,7 +2,7 @@
 //! recommended order.
 
 use std::{
-    future::Future,
+    future::{Future, Pending},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -312,6 +312,30 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let inner = self.inner.call(request);
         ResponseFuture { inner }
+    }
+}
+
+/// A request that does not exist. See the `Service` implementation for it.
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum NoRequest {}
+
+/// A second implementation, so that the compiler does not choose the other one before it knows the type of the
+/// request. For an unknown type it would try the bounds of all layers, each several times, which takes minutes
+/// and gigabytes where a function infers the request and needs a `Send` future, as
+/// [`PlanBuilder::node`](crate::PlanBuilder::node) does.
+#[doc(hidden)]
+impl<S, C> Service<NoRequest> for DownstreamService<S, C> {
+    type Response = NoRequest;
+    type Error = NoRequest;
+    type Future = Pending<Result<NoRequest, NoRequest>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), NoRequest>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: NoRequest) -> Self::Future {
+        match request {}
     }
 }
 
