@@ -41,10 +41,12 @@ pub(super) fn check(
     let mut failures: Vec<(usize, BadInput)> = (failed.into_iter())
         .map(|(node, error)| (node, error.into()))
         .collect();
-    let mut prepared = vec![None; choices.len()];
+    let (mut prepared, mut has_failed) = (vec![None; choices.len()], vec![false; choices.len()]);
+    failures
+        .iter()
+        .for_each(|(node, _)| has_failed[*node] = true);
     for (node, choice) in choices.iter().enumerate() {
-        let has_failed = failures.iter().any(|(other, _)| *other == node);
-        if choice.runs() && !has_failed {
+        if choice.runs() && !has_failed[node] {
             match route.templates[node].prepare(&source) {
                 Ok(request) => prepared[node] = request,
                 Err(error) => failures.push((node, error.into())),

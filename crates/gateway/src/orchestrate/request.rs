@@ -1,8 +1,9 @@
 //! Reads the body of an orchestrate request. Every field is checked, so that one response reports all
-//! mistakes.
+//! mistakes, up to [`Problem::MAX_ERRORS`]. The work is linear in the size of the body.
 
 use std::{borrow::Cow, fmt, ops::RangeInclusive, str::FromStr};
 
+use indexmap::IndexMap;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use tower_fanout::Strategy;
@@ -33,7 +34,7 @@ pub(crate) struct RequestedOptions {
 ///
 /// # Errors
 /// Returns a problem if the body is not a JSON object or has a duplicate key, and a problem with the
-/// errors of all fields if a field is invalid.
+/// errors of the first [`Problem::MAX_ERRORS`] invalid fields if a field is invalid.
 pub(crate) fn read(
     body: &[u8],
     index_of: impl Fn(&str) -> Option<usize>,
@@ -50,6 +51,9 @@ pub(crate) fn read(
     };
     let mut requested = RequestedOptions::default();
     for (name, value) in members.0 {
+        if reader.is_full() {
+            break;
+        }
         reader.field(&mut requested, &name, value.get());
     }
     reader.report_overlap(&requested);
@@ -61,7 +65,7 @@ pub(crate) fn read(
 }
 
 /// The members of an object in order. Deserialization fails on a duplicate key.
-struct Members<'b>(Vec<(String, &'b RawValue)>);
+struct Members<'b>(IndexMap<String, &'b RawValue>);
 
 impl<'de: 'b, 'b> serde::Deserialize<'de> for Members<'b> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -74,12 +78,11 @@ impl<'de: 'b, 'b> serde::Deserialize<'de> for Members<'b> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-                let mut members: Vec<(String, &RawValue)> = Vec::new();
-                while let Some((name, value)) = map.next_entry::<String, _>()? {
-                    if members.iter().any(|(known, _)| *known == name) {
+                let mut members = IndexMap::new();
+                while let Some((name, value)) = map.next_entry()? {
+                    if members.insert(name, value).is_some() {
                         return Err(A::Error::custom("duplicate key"));
                     }
-                    members.push((name, value));
                 }
                 Ok(Members(members))
             }
@@ -93,8 +96,21 @@ struct Reader<P> {
     errors: Vec<FieldError>,
 }
 
+/// Length in bytes up to which the name of an unknown field is repeated in a pointer.
+const MAX_NAME: usize = 100;
+
 impl<P: Fn(&str) -> Option<usize>> Reader<P> {
+    /// Returns `true` if the problem has no room for a further error.
+    fn is_full(&self) -> bool {
+        self.errors.len() >= Problem::MAX_ERRORS
+    }
+
     fn field(&mut self, requested: &mut RequestedOptions, name: &str, value: &str) {
+        if name.len() > MAX_NAME {
+            // The pointer of the whole body, because a pointer cannot be shortened.
+            let detail = format!("unknown field with a name of more than {MAX_NAME} bytes");
+            return self.report(String::new(), "unknown_field", detail);
+        }
         // JSON Pointer escapes of RFC 6901.
         let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
         match name {
@@ -172,8 +188,12 @@ impl<P: Fn(&str) -> Option<usize>> Reader<P> {
         let names: Option<Vec<&RawValue>> = serde_json::from_str(value).ok();
         let detail = "must be a list of service names";
         let names = self.or_report(names, pointer.to_owned(), "type", detail)?;
-        let mut indices = Vec::with_capacity(names.len());
+        let mut indices = Vec::new();
+        // Ends early, because a list with more items than services has unknown or duplicate ones.
         for (item, name) in names.into_iter().enumerate() {
+            if self.is_full() {
+                break;
+            }
             let pointer = format!("{pointer}/{item}");
             match serde_json::from_str::<String>(name.get()).map(|name| (self.index_of)(&name)) {
                 Err(_) => self.report(pointer, "type", "must be the name of a service"),
@@ -288,12 +308,52 @@ mod tests {
         assert_eq!(error(r#"{"Timeout": 5000}"#).1, "unknown_field");
     }
 
+    /// A comparison of each field with each other one would take minutes.
+    #[test]
+    fn fault_e37_many_mistakes_cost_linear_work_and_a_short_problem() {
+        let list = |item: &str| vec![item; 100_000].join(",");
+        let fields: Vec<_> = (0..100_000).map(|n| format!("\"{n:x}\":0")).collect();
+        for body in [
+            format!("{{{}}}", fields.join(",")),
+            format!(r#"{{"optionalServices": [{}]}}"#, list("\"x\"")),
+            format!(r#"{{"requiredServices": [{}]}}"#, list("\"team\"")),
+            format!(r#"{{"requiredServices": [{}]}}"#, list("1")),
+        ] {
+            assert_eq!(errors(&body).len(), Problem::MAX_ERRORS);
+        }
+        // Each item costs a look-up only until the list has too many mistakes.
+        let lookups = std::cell::Cell::new(0);
+        let body = format!(r#"{{"optionalServices": [{}]}}"#, list("\"x\""));
+        let counted = |name: &str| {
+            lookups.set(lookups.get() + 1);
+            index_of(name)
+        };
+        read(body.as_bytes(), counted).unwrap_err();
+        assert_eq!(lookups.get(), Problem::MAX_ERRORS);
+    }
+
+    #[test]
+    fn fault_e37_a_pointer_does_not_repeat_a_long_name() {
+        let found = |name: &str| error(&format!("{{\"{name}\": 0}}")).0;
+        let short = "n".repeat(MAX_NAME);
+        assert_eq!(found(&short), format!("/{short}"));
+        assert_eq!(found(&"n".repeat(MAX_NAME + 1)), "");
+        let longest = format!("{:05}", 0).replace('0', r"\u0001");
+        let fields = (0..100).map(|n| format!("\"{longest}{n:095}\":0"));
+        let body = format!("{{{}}}", fields.collect::<Vec<_>>().join(","));
+        let problem = read(body.as_bytes(), index_of).unwrap_err();
+        assert!(problem.to_json(None).len() < 16 * 1024);
+    }
+
     #[test]
     fn fault_e5_rejects_a_duplicate_key() {
-        let body = br#"{"timeout": 5000, "timeout": 6000}"#;
-        let problem = read(body, index_of).unwrap_err();
-        assert_eq!(problem.code(), Code::MalformedJson);
-        assert!(problem.to_json(None).contains("at line 1, column "));
+        let many = (0..1000).map(|n| format!("\"{n}\": 0,"));
+        let many = format!("{{{}\"0\": 1}}", many.collect::<String>());
+        for body in [r#"{"timeout": 5000, "timeout": 6000}"#, &many] {
+            let problem = read(body.as_bytes(), index_of).unwrap_err();
+            assert_eq!(problem.code(), Code::MalformedJson);
+            assert!(problem.to_json(None).contains("at line 1, column "));
+        }
     }
 
     #[test]

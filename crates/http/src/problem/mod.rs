@@ -161,6 +161,9 @@ impl Members {
 }
 
 impl Problem {
+    /// Maximum number of [`errors`](Self::errors), so that a problem is small for any input.
+    pub const MAX_ERRORS: usize = 50;
+
     /// Creates the problem `code`.
     #[must_use]
     pub const fn new(code: Code) -> Self {
@@ -187,9 +190,10 @@ impl Problem {
         self
     }
 
-    /// Sets the field errors.
+    /// Sets the field errors. Keeps the first [`MAX_ERRORS`](Self::MAX_ERRORS) of them.
     #[must_use]
-    pub fn errors(mut self, errors: Vec<FieldError>) -> Self {
+    pub fn errors(mut self, mut errors: Vec<FieldError>) -> Self {
+        errors.truncate(Self::MAX_ERRORS);
         self.errors = errors;
         self
     }
@@ -318,6 +322,16 @@ mod tests {
         let response = problem.into_response::<Bytes>(Some(&id));
         assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
         assert_eq!(response.extensions().get(), Some(&Code::Validation));
+    }
+
+    #[test]
+    fn fault_e37_keeps_a_bounded_number_of_errors() {
+        let errors: Vec<_> = (0..1000)
+            .map(|n| FieldError::new(format!("/{n}"), "type", "wrong"))
+            .collect();
+        let problem = Problem::new(Code::Validation).errors(errors);
+        assert_eq!(problem.errors.len(), Problem::MAX_ERRORS);
+        assert_eq!(problem.errors[1].pointer(), "/1");
     }
 
     #[test]
