@@ -419,6 +419,50 @@ orchestrate:
 }
 
 #[tokio::test]
+async fn fault_f20_an_accepted_status_is_a_success_for_every_policy() {
+    for status in [500, 503, 429, 408, 404] {
+        let headers = [("content-type", "application/json")];
+        let up = Fault::response(status, &headers, r#"{"state": "maintenance"}"#);
+        let up = FaultServer::start(up).await;
+        let plan = format!(
+            "    up: {{ downstream: up, request: {{ path: / }}, response: {{ accept: [{status}] }}, fallback: [{{ static: 0, on: [failure, throttled, {status}] }}] }}"
+        );
+        let more = format!(
+            "{NO_DELAY}policies: {{ p: {{ retry: {{ base: 1ms }}, circuit_breaker: {{ consecutive_failures: 1 }} }} }}\n"
+        );
+        let mut gateway = Gateway::start(&[("up", up.addr())], &plan, &more).await;
+        for _ in 0..3 {
+            let answer = gateway.ask(json!({})).await;
+            assert_eq!(answer.service("up", "/status"), "success", "{status}");
+            assert_eq!(answer.service("up", "/attempts"), 1, "{status}");
+            assert_eq!(answer.service("up", "/data/state"), "maintenance");
+            assert_eq!(answer.service("up", "/httpStatus"), status);
+        }
+        let health = gateway.post("/health", json!({})).await;
+        assert_eq!(health.at("/services/up/status"), "UP");
+        assert_eq!(health.at("/services/up/lastFailure"), Value::Null);
+        let log = gateway.server.take().unwrap().stop().await;
+        assert_eq!(warnings(&log).len(), 0, "{log}");
+    }
+}
+
+#[tokio::test]
+async fn fault_f20_a_status_is_accepted_for_its_node_only() {
+    let (up, seen) = stub(|_| (ms(0), http::StatusCode::SERVICE_UNAVAILABLE, json!(1))).await;
+    let plan = "    wants: { downstream: up, request: { path: /a }, response: { accept: [503] } }
+    other: { downstream: up, request: { path: /b } }";
+    let gateway = Gateway::start(&[("up", up)], plan, "").await;
+    let answer = gateway.ask(json!({})).await;
+    assert_eq!(answer.service("wants", "/status"), "success");
+    assert_eq!(answer.service("wants", "/attempts"), 1);
+    assert_eq!(answer.service("other", "/error/kind"), "status");
+    assert_eq!(answer.service("other", "/attempts"), 3);
+    assert_eq!(seen.calls(), 4);
+    let health = gateway.post("/health", json!({})).await;
+    assert_eq!(health.at("/services/other/lastFailure/kind"), "status");
+}
+
+#[tokio::test]
 async fn fault_f20_f22_a_coded_error_body_keeps_the_status_of_the_service() {
     let coded = |status| {
         let headers = [("content-encoding", "gzip"), ("retry-after", "0")];

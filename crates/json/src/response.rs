@@ -12,7 +12,7 @@ use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use pin_project_lite::pin_project;
 use tower_fanout::{
     BranchError, ErrorKind,
-    layers::{Event, Events},
+    layers::{Event, Events, classify::ExpectedStatus},
 };
 use tower_fanout_http::{
     client::{ClientError, ClientErrorKind},
@@ -70,6 +70,9 @@ impl JsonLayer {
     /// A 2xx response without the target value fails with [`ClientErrorKind::BadJson`]. A response with a
     /// status in `accept` becomes `null` instead. All other responses pass unchanged, and so does the `null` of
     /// a response without content, such as a 204.
+    ///
+    /// A response with a status in `accept` gets the mark [`ExpectedStatus`], so that it is a success for
+    /// retries, the circuit breaker and fallbacks too.
     ///
     /// `accept` must be the statuses given to [`AcceptLayer::new`]: a response that only
     /// `AcceptLayer` accepts would reach the plan unfiltered.
@@ -185,7 +188,10 @@ impl JsonLayer {
     fn read(&self, response: Response<Bytes>) -> Result<Response<Json>, ClientError> {
         let settings = self.settings.as_deref();
         let is_empty = response.body().is_empty();
-        let response = read(response, settings.is_some_and(|settings| settings.head))?;
+        let mut response = read(response, settings.is_some_and(|settings| settings.head))?;
+        if self.accept().contains(&response.status().as_u16()) {
+            response.extensions_mut().insert(ExpectedStatus);
+        }
         match settings {
             // No content has no target, and needs no filter.
             Some(settings) if !is_empty => settings.apply(response),
@@ -193,12 +199,16 @@ impl JsonLayer {
         }
     }
 
+    /// Returns the accepted error statuses.
+    fn accept(&self) -> &[u16] {
+        let filter = self.settings.as_deref().and_then(|set| set.filter.as_ref());
+        filter.map_or(&[], |(_, accept)| accept)
+    }
+
     /// Returns the response that `error` has, unless its body is wanted.
     fn without_body(&self, error: ClientError) -> Result<Response<Json>, ClientError> {
-        let filter = self.settings.as_deref().and_then(|set| set.filter.as_ref());
-        let accept = filter.map_or(&[][..], |(_, accept)| accept);
         match error.response() {
-            Some(head) if !accept.contains(&head.status().as_u16()) => {
+            Some(head) if !self.accept().contains(&head.status().as_u16()) => {
                 Ok(head.clone().map(|()| Json::NULL))
             }
             _ => Err(error),

@@ -29,6 +29,8 @@ use crate::{
 /// The class decides what layers such as retry and circuit breaker do. The layers still return the
 /// response as `Ok`, even if its status is 503. In a plan of `tower-fanout`, such a node is a success
 /// unless a layer turns the status into an error, as `AcceptLayer` of `tower-fanout-json` does.
+///
+/// A response with the mark [`ExpectedStatus`] is a success, whatever its status.
 #[derive(Clone, Debug)]
 pub struct ClassifyHttp {
     clock: fn() -> SystemTime,
@@ -130,10 +132,35 @@ impl Default for ClassifyHttp {
     }
 }
 
+/// A mark in the extensions of a response whose status its caller expects.
+///
+/// [`ClassifyHttp`] classifies a response with the mark as a success: it is not retried, not a failure for the
+/// circuit breaker, and not replaced by a fallback. A layer within the attempt sets the mark, if it knows what
+/// one caller of a shared service expects. Statuses that mean the same for all callers belong in
+/// [`ClassifyConfig`].
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_fanout_layers::{Class, Classify, ClassifyHttp, Rejection, classify::ExpectedStatus};
+///
+/// let mut response = http::Response::new(());
+/// *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+/// response.extensions_mut().insert(ExpectedStatus);
+/// let class = ClassifyHttp::new().classify(Ok::<_, &Rejection>(&response), Duration::ZERO);
+/// assert_eq!(class, Class::Success);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpectedStatus;
+
 impl<B, E: AsRejection> Classify<Response<B>, E> for ClassifyHttp {
     fn classify(&self, result: Result<&Response<B>, &E>, elapsed: Duration) -> Class {
         match result {
-            Ok(response) => self.status(response.status().as_u16(), response.headers()),
+            Ok(response) => match self.status(response.status().as_u16(), response.headers()) {
+                // Read only where it matters, because a lookup costs a hash.
+                class if class == Class::Success => class,
+                _ if response.extensions().get::<ExpectedStatus>().is_some() => Class::Success,
+                class => class,
+            },
             Err(error) => of_error(error, elapsed),
         }
     }

@@ -24,7 +24,7 @@ use std::{error::Error, fmt, time::Duration};
 
 pub use self::config::ClassifyConfig;
 #[cfg(feature = "http")]
-pub use self::http::ClassifyHttp;
+pub use self::http::{ClassifyHttp, ExpectedStatus};
 
 use crate::rejection::{AsRejection, Rejection};
 
