@@ -20,7 +20,7 @@ use tower_fanout_http::{
     deadline::InboundDeadlineLayer,
     forward::LoopDetectionLayer,
     forwarded::ForwardedLayer,
-    guard::{GuardConfig, GuardLayer},
+    guard::{GuardConfig, GuardLayer, HeadError},
     log::RequestSpanLayer,
     problem::{Code, Problem, ProblemLayer},
     trace::TraceLayer,
@@ -34,6 +34,7 @@ use crate::{
     normalize::normalize_path,
     openapi,
     orchestrate::Endpoint,
+    problem_log,
     route::{Backends, Route},
     telemetry,
 };
@@ -292,15 +293,13 @@ async fn docs(file: String, request: Request<Body>) -> Response<Body> {
     }
 }
 
-/// Logs and counts a response with a problem. A server error is logged as a warning, others as info.
+/// Logs and counts a response with a problem.
 fn note_problem(response: Response<Body>) -> Response<Body> {
     if let Some(code) = response.extensions().get::<Code>() {
-        let (code, status) = (code.as_str(), response.status());
-        counter!("fanout_http_rejected_total", "code" => code).increment(1);
-        if status.is_server_error() {
-            tracing::warn!(code, status = status.as_u16(), "request failed");
-        } else {
-            tracing::info!(code, status = status.as_u16(), "request rejected");
+        match response.extensions().get::<HeadError>() {
+            // The guard has logged the reason.
+            Some(_) => problem_log::count(*code),
+            None => problem_log::record(*code),
         }
     }
     response

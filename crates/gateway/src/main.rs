@@ -15,6 +15,7 @@ mod normalize;
 mod openapi;
 mod orchestrate;
 mod output;
+mod problem_log;
 mod reload;
 mod route;
 mod run;

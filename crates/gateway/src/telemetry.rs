@@ -118,7 +118,7 @@ const COUNTERS: [(&str, &str); 8] = [
     ),
     (
         "fanout_http_rejected_total",
-        "Responses that the gateway made itself for an error, by problem code.",
+        "Requests that the gateway rejected or that failed, by problem code.",
     ),
     (
         "fanout_corrid_replaced_total",

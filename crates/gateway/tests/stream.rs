@@ -396,3 +396,52 @@ async fn the_openapi_schemas_cover_every_response_member() {
     check("SummaryRecord", records[2].1.clone());
     check("Totals", records[2].1["data"].clone());
 }
+
+/// Returns the lines `request failed` of `log`, each as its code and its status.
+fn failures(log: &str) -> Vec<(Value, Value)> {
+    let lines = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines
+        .filter(|line| line["message"] == "request failed" && line["level"] == "WARN")
+        .map(|line| (line["code"].clone(), line["status"].clone()))
+        .collect()
+}
+
+#[tokio::test]
+async fn fault_g28_a_stream_that_fails_is_logged_and_counted() {
+    let (up, _) = service().await;
+    let plan = "    broken: { downstream: up, required: true, request: { path: /broken } }";
+    let more = format!(
+        "{ONCE}server: {{ drain: {{ delay: 0s }} }}
+routes: [{{ name: conflict, match: {{ path: /conflict }}, aggregate: {{ merge: flat }}, plan: {{ a: {{ downstream: up, request: {{ path: / }} }}, b: {{ downstream: up, request: {{ path: / }} }} }} }}]
+"
+    );
+    for accept in [EVENTS, LINES, "application/json"] {
+        let mut gateway = Gateway::start(&[("up", up)], plan, &more).await;
+        let all = headers("pro", accept);
+        gateway.send(Method::POST, ORCHESTRATE, &all, "{}").await;
+        gateway.send(Method::GET, "/conflict", &all, "").await;
+        let admin = Gateway::at(gateway.server.as_ref().unwrap().admin);
+        let page = admin.send(Method::GET, "/metrics", &[], "").await.text;
+        for code in ["upstream_failed", "merge_conflict"] {
+            let series = format!("fanout_http_rejected_total{{code=\"{code}\"}} 1");
+            assert!(page.contains(&series), "{accept}: {page}");
+        }
+        let log = gateway.server.take().unwrap().stop().await;
+        let expected = ["upstream_failed", "merge_conflict"].map(|code| (json!(code), json!(502)));
+        assert_eq!(failures(&log), expected, "{accept}: {log}");
+    }
+}
+
+#[tokio::test]
+async fn fault_g28_a_test_run_that_fails_is_logged() {
+    let (up, _) = service().await;
+    let plan = "    broken: { downstream: up, required: true, request: { path: /broken } }";
+    let more = format!("{ONCE}server: {{ drain: {{ delay: 0s }} }}\n");
+    let mut gateway = Gateway::start(&[("up", up)], plan, &more).await;
+    let answer = gateway.post("/test?execute=true", json!({})).await;
+    assert_eq!(answer.at("/result/code"), "upstream_failed");
+    let log = gateway.server.take().unwrap().stop().await;
+    assert_eq!(failures(&log), [(json!("upstream_failed"), json!(502))]);
+}

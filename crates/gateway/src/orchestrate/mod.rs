@@ -42,7 +42,7 @@ use self::{
     reply::Reply,
     request::RequestedOptions,
 };
-use crate::{config::Tier, inbound::Inbound, route::Route};
+use crate::{config::Tier, inbound::Inbound, problem_log, route::Route};
 
 /// A route with the settings of its handlers.
 #[derive(Clone)]
@@ -83,7 +83,10 @@ impl Endpoint {
             let choices = job.choose()?;
             let explanation = job.explain(choices.clone());
             let result = if execute {
-                let reply = job.run(&choices, false).await;
+                // The response is 200 even if the run has failed.
+                let reply = job.run(&choices, false).await.inspect_err(|problem| {
+                    problem_log::record(problem.code());
+                });
                 Some(reply.map_or_else(|problem| problem.to_json(Some(&id)), |reply| reply.body))
             } else {
                 None
@@ -403,7 +406,8 @@ impl<'r> Job<'r> {
     fn stream(self, choices: &[Choice], format: StreamFormat) -> Response<Body> {
         let (meta, fan_out) = (self.meta(), self.fan_out());
         let run = fan_out.run_chosen(self.inbound, choices);
-        let mut stream = RunStream::new(run, format, meta);
+        let mut stream = RunStream::new(run, format, meta)
+            .on_failure(|problem| problem_log::record(problem.code()));
         if has_merged_document(&self.route.merge) {
             let (merge, plan) = (self.route.merge.clone(), self.route.fan_out.plan().clone());
             stream = stream.merge(move |answer| merged_document(&merge, plan.names(), answer));

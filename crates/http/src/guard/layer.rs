@@ -88,7 +88,7 @@ impl Shared {
         response
     }
 
-    /// Logs a rejection and returns its response.
+    /// Logs a rejection and returns its response, with the reason in its extensions.
     fn refusal<B: From<Bytes>>(
         &self,
         refused: HeadError,
@@ -109,6 +109,8 @@ impl Shared {
             // connection.
             problem = problem.header(CONNECTION, HeaderValue::from_static("close"));
         }
-        problem.into_response(id)
+        let mut response = problem.into_response(id);
+        response.extensions_mut().insert(refused);
+        response
     }
 }

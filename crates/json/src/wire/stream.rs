@@ -27,6 +27,9 @@ use crate::{Json, problem};
 /// longer.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// Handles the problem of a run that failed.
+type OnFailure = Box<dyn FnOnce(&Problem) + Send>;
+
 /// Merges the responses of all nodes into one document.
 type MergeAnswer = Box<dyn FnOnce(&FanOutResponse) -> Result<Json, Problem> + Send>;
 
@@ -54,6 +57,7 @@ pub struct RunStream<Req> {
     framing: StreamFormat,
     meta: RunMeta,
     merge: Option<MergeAnswer>,
+    on_failure: Option<OnFailure>,
     sent: usize,
     too_large: bool,
     /// Timer for the next keep-alive comment. Set while no record is ready.
@@ -74,6 +78,7 @@ impl<Req> RunStream<Req> {
             framing,
             meta,
             merge: None,
+            on_failure: None,
             sent: 0,
             too_large: false,
             silence: None,
@@ -90,6 +95,16 @@ impl<Req> RunStream<Req> {
         merge: impl FnOnce(&FanOutResponse) -> Result<Json, Problem> + Send + 'static,
     ) -> Self {
         self.merge = Some(Box::new(merge));
+        self
+    }
+
+    /// Sets a function that gets the problem if the run fails, just before the summary is created. For logs
+    /// and metrics, because the status of the response says nothing about the failure.
+    ///
+    /// The function is not called if the body is dropped before the summary.
+    #[must_use]
+    pub fn on_failure(mut self, handle: impl FnOnce(&Problem) + Send + 'static) -> Self {
+        self.on_failure = Some(Box::new(handle));
         self
     }
 
@@ -145,6 +160,9 @@ impl<Req> RunStream<Req> {
         let json = match merged {
             Ok(merged) => envelope.success(&envelope.totals(merged.as_ref())),
             Err(problem) => {
+                if let Some(handle) = self.on_failure.take() {
+                    handle(&problem);
+                }
                 let problem = envelope.failure(problem, envelope.totals(None));
                 let members = problem.to_json_untyped(Some(&self.meta.correlation_id));
                 // Replaces the opening brace of the members.
