@@ -25,7 +25,7 @@ use tower_fanout_http::{
 use tower_fanout_layers::{
     BreakerConfig, BreakerLayer, CallErrorLayer, ClassifyResult, ConcurrencyConfig,
     ConcurrencyLayer, ConfigError, EventsLayer, LayerError, RetryConfig, RetryLayer, WithCall,
-    event::{MetricsSink, TracingSink},
+    event::{MetricsSink, SentLayer, TracingSink},
 };
 
 type Prices = BoxCloneSyncService<WithCall<u64>, u64, LayerError>;
@@ -44,9 +44,13 @@ where
         .events(log.clone());
     let handle = breaker.handle().clone();
     let retry = RetryLayer::new(RetryConfig::new(), ClassifyResult)?
-        .events(count)
+        .events(count.clone())
         .events(log);
-    let stack = ServiceBuilder::new().layer(retry).layer(breaker);
+    let sent = SentLayer::new().events(count);
+    let stack = ServiceBuilder::new()
+        .layer(retry)
+        .layer(breaker)
+        .layer(sent);
     let prices = BoxCloneSyncService::new(stack.service(client));
     // One sink for all layers in front of the handlers.
     let inbound = ServiceBuilder::new()
@@ -131,10 +135,10 @@ mod tests {
         assert_eq!(value(&app, opened).await, 0);
         assert_eq!(send(&app, "GET", "/prices/0").await.0, 502);
         assert_eq!(value(&app, opened).await, 1);
-        assert_eq!(
-            value(&app, r#"fanout_retries_total{name="prices"}"#).await,
-            2
-        );
+        let count =
+            async |family| value(&app, &format!("fanout_{family}_total{{name=\"prices\"}}")).await;
+        assert_eq!(count("retries").await, 2);
+        assert_eq!(count("attempts").await, 4);
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_fanout::{
     Answers, BranchError, Downstream, FanOut, FanOutResponse, Key, Plan, Policy,
-    layers::{ClassifyHttp, Deadline, WithCall},
+    layers::{ClassifyHttp, Deadline, EventsLayer, WithCall, event::MetricsSink},
     metrics::Metrics,
 };
 use tower_fanout_http::{
@@ -179,8 +179,11 @@ pub(crate) fn whole(endpoints: &[Uri], nodes: usize) -> impl AsyncFn() -> Bytes 
 
 /// The same as [`whole`], with metrics.
 pub(crate) fn observed(endpoints: &[Uri], nodes: usize) -> impl AsyncFn() -> Bytes + use<> {
+    let labels = [("route", ""), ("node", ""), ("downstream", "stub")];
+    let sink = EventsLayer::new(MetricsSink::with_labels(labels));
     let backends: Vec<_> = endpoints.iter().map(Backend::new).collect();
-    let (fan_out, keys) = plan(&backends, nodes, Backend::service);
+    let counted = |backend: &Backend| sink.layer(backend.service());
+    let (fan_out, keys) = plan(&backends, nodes, counted);
     let metrics = Metrics::new(
         "",
         fan_out.plan().names().iter().map(|name| (&**name, &**name)),

@@ -12,7 +12,6 @@ mod per_key;
 use std::{
     convert::Infallible,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -23,11 +22,11 @@ use tower::{
     Layer, Service, ServiceBuilder, limit::ConcurrencyLimitLayer,
     timeout::TimeoutLayer as TowerTimeout, util::option_layer,
 };
-use tower_fanout::{Downstream, Policy, metrics::NodeMetrics};
+use tower_fanout::{Downstream, Policy};
 use tower_fanout_layers::{
     BreakerConfig, BreakerLayer, CallError, ClassifyResult, ConcurrencyConfig, ConcurrencyLayer,
-    DeadlineLayer, Events, FallbackLayer, HedgeConfig, HedgeLayer, RetryConfig, RetryLayer,
-    TimeoutLayer, WithCall, breaker::Window,
+    DeadlineLayer, EventsLayer, FallbackLayer, HedgeConfig, HedgeLayer, RetryConfig, RetryLayer,
+    TimeoutLayer, WithCall, breaker::Window, event::MetricsSink,
 };
 use tower_resilience::{
     bulkhead::BulkheadLayer, circuitbreaker::CircuitBreakerLayer, fallback, retry,
@@ -130,11 +129,8 @@ fn stacks(cases: &mut Vec<Case>) {
         Case::new("stack, pending once", branch(ONCE), ask).over(base + 3, 160.0),
         Case::new("tower-resilience stack, pending once", peers(ONCE), || 7).over(base + 3, None),
     ]);
-    let events = Events::new(Arc::new(NodeMetrics::new("", "users", "users")));
-    let observed = move || ask().events(events.clone());
-    cases.push(
-        Case::new("stack with metrics, ready", branch(READY), observed).over(base + 1, 120.0),
-    );
+    let counted = EventsLayer::new(MetricsSink::new("users")).layer(branch(READY));
+    cases.push(Case::new("stack with metrics, ready", counted, ask).over(base + 1, 120.0));
 }
 
 fn http_request() -> http::Request<()> {

@@ -17,6 +17,7 @@ use tower_fanout_layers::{
     breaker::{self, Breaker},
     concurrency::Concurrency,
     config::Validate,
+    event::{Sent, SentLayer},
     hedge::{Hedge, HedgeDelay},
     retry::Retry,
     throttle::Throttle,
@@ -71,8 +72,9 @@ use crate::{latency_estimate::LatencyEstimate, plan::Profile, policy::Policy};
 ///    the breaker before and after the queue, so that no call queues for an open circuit.
 /// 5. **Circuit breaker.** Is below the queue, so that it measures the service without the wait, and a
 ///    probe already has its permit.
-/// 6. **Attempt timeout.** Is innermost, so that the time of an attempt starts when its permit is
+/// 6. **Attempt timeout.** Is below the limit, so that the time of an attempt starts when its permit is
 ///    granted.
+/// 7. **[`SentLayer`].** Is innermost, so that it reports the attempts that no layer rejected.
 ///
 /// The policy turns the layers 3 to 6 on and off. A layer that is off is left out.
 ///
@@ -81,6 +83,9 @@ use crate::{latency_estimate::LatencyEstimate, plan::Profile, policy::Policy};
 /// here, such as an open circuit or a passed deadline. [`fallback`](Self::fallback) creates an empty chain.
 /// Add steps to it, such as [`response`](FallbackLayer::response), which are tried in order. They are bounded
 /// by the deadline of the call, but not by the total timeout of the policy.
+///
+/// The service of a step reports to the receivers of the call too. To count the events of each downstream
+/// apart, put an `EventsLayer` with a sink of its own directly above each downstream, below the fallback.
 ///
 /// ```
 /// # use tower::{ServiceBuilder, ServiceExt, service_fn};
@@ -270,8 +275,10 @@ impl<S: CloneService, C: Clone, B> Layer<S> for Downstream<C, B> {
             // Below the queue, so that the breaker measures only the service, and a probe already has
             // its permit.
             .option_layer(self.breaker.clone())
-            // Innermost, so that the time of an attempt starts when its permit is granted.
-            .option_layer(self.timeout.clone());
+            // Below the limit, so that the time of an attempt starts when its permit is granted.
+            .option_layer(self.timeout.clone())
+            // Innermost, so that it reports only attempts that no layer rejected.
+            .layer(SentLayer::new());
         let inner = layers.service(client);
         DownstreamService { inner }
     }
@@ -284,7 +291,7 @@ pub struct DownstreamService<S, C> {
 }
 
 // The type of what `Downstream::layer` builds, from the innermost layer to the outermost.
-type Timed<S> = Either<Timeout<S>, S>;
+type Timed<S> = Either<Timeout<Sent<S>>, Sent<S>>;
 type Guarded<S, C> = Either<Breaker<S, C>, S>;
 type Limited<S, C> = Either<Concurrency<S, C>, S>;
 type Throttled<S, C> = Either<Throttle<S, C>, S>;
@@ -461,6 +468,7 @@ mod tests {
             "Concurrency<",
             "Breaker<",
             "Timeout<",
+            "Sent<",
         ];
         let places = order.map(|layer| name.find(&format!("::{layer}")));
         assert!(places.iter().all(Option::is_some), "{name}");

@@ -5,10 +5,13 @@
 //! | `fanout_call_total` | counter | `outcome` | branches that ended; `outcome` is the error kind if the branch failed, else its status |
 //! | `fanout_call_seconds` | histogram | | durations of branches |
 //!
-//! The events of the layers are counted by a [`MetricsSink`] per node. Its documentation lists the metrics.
+//! The events of the layers are counted by a [`MetricsSink`] per stack, because a branch may call other services
+//! as fallbacks: put an `EventsLayer` above each [`Downstream`](crate::Downstream).
 //!
 //! All metrics have the labels `route`, `node` and `downstream`, so that nodes with one name in two plans
 //! have series of their own.
+//!
+//! [`MetricsSink`]: tower_fanout_layers::event::MetricsSink
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -16,18 +19,13 @@ use ::metrics::{
     Counter, Histogram, Label, SharedString, Unit, counter, describe_counter, describe_histogram,
     histogram,
 };
-use tower_fanout_layers::{Event, EventSink, event::MetricsSink};
 
 use crate::{outcome::Status, report::Branch, run::RunObserver};
 
-/// Counts the calls of one node.
-///
-/// As an [`EventSink`], it counts the events of layers without a plan. The handles of events and of frequent
-/// outcomes are looked up once, at creation.
+/// Counts the calls of one node. The handles of frequent outcomes are looked up once, at creation.
 #[derive(Clone, Debug)]
-pub struct NodeMetrics {
+struct NodeMetrics {
     labels: Labels,
-    events: MetricsSink,
     successes: Counter,
     seconds: Histogram,
 }
@@ -56,10 +54,7 @@ impl Labels {
 }
 
 impl NodeMetrics {
-    /// Creates the counters of `node` in the plan `route`, which calls `downstream`, with the recorder that
-    /// is installed at that time. Use an empty text for a name that does not apply.
-    #[must_use]
-    pub fn new(route: &str, node: &str, downstream: &str) -> Self {
+    fn new(route: &str, node: &str, downstream: &str) -> Self {
         let shared = |name: &str| SharedString::from(Arc::<str>::from(name));
         let labels = Labels {
             route: shared(route),
@@ -67,11 +62,6 @@ impl NodeMetrics {
             downstream: shared(downstream),
         };
         Self {
-            events: MetricsSink::with_labels([
-                ("route", route),
-                ("node", node),
-                ("downstream", downstream),
-            ]),
             successes: ended(&labels, Status::Success.as_str()),
             seconds: histogram!("fanout_call_seconds", labels.with(None)),
             labels,
@@ -79,7 +69,7 @@ impl NodeMetrics {
     }
 
     /// Counts a branch that ended.
-    pub fn ended(&self, branch: &Branch) {
+    fn ended(&self, branch: &Branch) {
         match &branch.error {
             _ if branch.status == Status::Success => self.successes.increment(1),
             Some(error) if branch.status == Status::Failed => {
@@ -97,12 +87,6 @@ fn ended(labels: &Labels, outcome: &'static str) -> Counter {
     counter!("fanout_call_total", labels.with(Some(("outcome", outcome))))
 }
 
-impl EventSink for NodeMetrics {
-    fn on(&self, event: Event) {
-        self.events.on(event);
-    }
-}
-
 /// Counts the runs of a plan, as their observer.
 #[derive(Clone, Debug)]
 pub struct Metrics(BTreeMap<Box<str>, NodeMetrics>);
@@ -112,8 +96,8 @@ impl Metrics {
     /// nodes of the plan `route` with the names of their downstreams.
     ///
     /// Install a recorder of the `metrics` crate first. Then pass the result to
-    /// [`FanOut::observer`](crate::FanOut::observer), in an `Arc`. Events of other nodes are not
-    /// counted.
+    /// [`FanOut::observer`](crate::FanOut::observer), in an `Arc`. Branches of other nodes are not
+    /// counted. Use an empty text for a name that does not apply.
     #[must_use]
     pub fn new<'n>(route: &str, nodes: impl IntoIterator<Item = (&'n str, &'n str)>) -> Self {
         describe_counter!("fanout_call_total", "Branches that ended, by outcome.");
@@ -132,12 +116,6 @@ impl Metrics {
 }
 
 impl RunObserver for Metrics {
-    fn on_event(&self, node: &str, event: Event) {
-        if let Some(service) = self.0.get(node) {
-            service.on(event);
-        }
-    }
-
     fn on_end(&self, node: &str, branch: &Branch) {
         if let Some(service) = self.0.get(node) {
             service.ended(branch);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tower_fanout_layers::{
+    Class,
     breaker::State,
     event::{FallbackKind, RetryStopReason},
 };
@@ -49,6 +50,13 @@ pub struct Branch {
     ///
     /// Other fallbacks send no event: then this is the status of the response that they replace.
     pub http_status: Option<u16>,
+    /// Class of the last attempt of the node's own service that ended, as reported by the retry or
+    /// hedge layer. `None` if no attempt ended.
+    ///
+    /// An attempt that a layer rejected locally, or that was cut before its end, has no effect: see
+    /// [`Class::is_of_service`]. So [`Class::Failure`] says that the service itself has failed, whatever
+    /// ended the branch.
+    pub class: Option<Class>,
     /// State of the downstream's circuit breaker when the branch ended. `None` without a breaker.
     pub breaker: Option<State>,
     /// Total time that the attempts waited in the queue of a concurrency limit before they got a

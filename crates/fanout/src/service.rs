@@ -52,7 +52,7 @@ impl<Req> FanOut<Req> {
     #[must_use]
     pub fn new(plan: BoundPlan<Req>) -> Self {
         Self {
-            scratch_pool: Arc::new(ScratchPool::new(Arc::clone(&plan.graph().names), None)),
+            scratch_pool: Arc::new(ScratchPool::new(plan.graph().nodes.len(), None)),
             bound: plan,
             options: Options {
                 strategy: Strategy::Partial,
@@ -161,8 +161,8 @@ impl<Req> FanOut<Req> {
     /// Sets the observer of all runs. Its panics are caught.
     #[must_use]
     pub fn observer(mut self, observer: Arc<dyn RunObserver>) -> Self {
-        let names = Arc::clone(&self.bound.graph().names);
-        self.scratch_pool = Arc::new(ScratchPool::new(names, Some(observer)));
+        let nodes = self.bound.graph().nodes.len();
+        self.scratch_pool = Arc::new(ScratchPool::new(nodes, Some(observer)));
         self
     }
 

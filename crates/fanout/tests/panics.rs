@@ -21,7 +21,7 @@ use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_fanout::{
     BoundPlan, Branch, Downstream, ErrorKind, FanOut, FanOutError, Plan, Policy, ReturnWhen,
     RunObserver, Status,
-    layers::{Classify, ClassifyResult, Event, WithCall, concurrency::ConcurrencyConfig},
+    layers::{Classify, ClassifyResult, WithCall, concurrency::ConcurrencyConfig},
 };
 
 /// Panics without a message on the console.
@@ -142,10 +142,6 @@ async fn fault_g19_a_panic_in_drop_keeps_the_answer() {
 struct PanickingObserver;
 
 impl RunObserver for PanickingObserver {
-    fn on_event(&self, _: &str, _: Event) {
-        panics();
-    }
-
     fn on_end(&self, _: &str, _: &Branch) {
         panics();
     }

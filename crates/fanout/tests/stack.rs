@@ -4,7 +4,7 @@
 mod common;
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicU32, Ordering},
 };
 
@@ -15,8 +15,9 @@ use tower_fanout::{
     Branch, BranchError, Downstream, ErrorKind, FanOut, FanOutError, Plan, Policy, Status,
     Strategy,
     layers::{
-        AsRejection, Call, CallContext, ClassifyResult, Deadline, LayerError, Rejection,
-        RetryConfig, WithCall, breaker::State, event::RetryStopReason, retry::BudgetConfig,
+        AsRejection, Call, CallContext, Class, ClassifyResult, Deadline, Event, Events,
+        EventsLayer, Failure, LayerError, Rejection, RetryConfig, WithCall, breaker::State,
+        event::RetryStopReason, retry::BudgetConfig,
     },
 };
 
@@ -82,6 +83,74 @@ async fn ord_02_a_call_that_queued_while_the_circuit_opened_is_not_sent() {
     ));
     assert_eq!(calls.load(Ordering::Relaxed), 1);
     assert_eq!(downstream.concurrency().unwrap().in_flight(), 0);
+}
+
+/// Returns a sink, and the events that it hears.
+fn recorder() -> (Events, Arc<Mutex<Vec<Event>>>) {
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&events);
+    let sink = move |event: Event| heard.lock().unwrap().push(event);
+    (sink.into(), events)
+}
+
+#[tokio::test(start_paused = true)]
+async fn ev_15_the_sink_of_a_downstream_does_not_hear_a_fallback_service() {
+    let once = || downstream(|policy| policy.retry = None);
+    let ((own, own_events), (other, other_events)) = (recorder(), recorder());
+    let plan_b = around(&once(), || async { Ok("plan b") });
+    let plan_b = EventsLayer::new(other).layer(plan_b);
+    let downstream = once();
+    let service = ServiceBuilder::new()
+        .layer(downstream.fallback().service(plan_b))
+        .layer(EventsLayer::new(own))
+        .layer(&downstream)
+        .service(service_fn(|_: WithCall<()>| async {
+            Err::<&str, BoxError>(failed())
+        }));
+    assert_eq!(
+        service.oneshot(idempotent_request()).await.unwrap(),
+        "plan b"
+    );
+    for (events, class) in [
+        (own_events, Class::Failure(Failure::ConnectionReset)),
+        (other_events, Class::Success),
+    ] {
+        let events = events.lock().unwrap();
+        let sent = events.iter().filter(|event| **event == Event::Sent);
+        assert_eq!(sent.count(), 1, "{events:?}");
+        let ended = events.iter().filter_map(|event| match event {
+            Event::AttemptEnded { class, .. } => Some(*class),
+            _ => None,
+        });
+        assert_eq!(ended.collect::<Vec<_>>(), [class]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ev_16_an_attempt_that_a_layer_rejects_is_not_sent() {
+    let (sink, events) = recorder();
+    let downstream = downstream(|policy| {
+        policy.retry = None;
+        let concurrency = policy.concurrency.as_mut().unwrap();
+        (concurrency.max, concurrency.queue) = (1, 1);
+        concurrency.max_wait = ms(10);
+    });
+    let service = EventsLayer::new(sink).layer(around(&downstream, || async {
+        tokio::time::sleep(ms(100)).await;
+        Ok("ok")
+    }));
+    let call = || service.clone().oneshot(idempotent_request());
+    // One call is sent, one waits in vain, and one finds the queue full.
+    let (first, second, third) = tokio::join!(call(), call(), call());
+    assert!(first.is_ok() && second.is_err() && third.is_err());
+    downstream.breaker().open_for(ms(1000));
+    assert!(call().await.is_err());
+    let count = |kind: fn(&Event) -> bool| {
+        let events = events.lock().unwrap();
+        events.iter().filter(|event| kind(event)).count()
+    };
+    assert_eq!(count(|event| matches!(event, Event::Attempt { .. })), 4);
+    assert_eq!(count(|event| *event == Event::Sent), 1);
 }
 
 #[tokio::test(start_paused = true)]

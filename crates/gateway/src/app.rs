@@ -337,8 +337,10 @@ orchestrate:
         });
         let backends: Backends = backends.collect();
         let plan = config.orchestrate.as_ref().unwrap();
-        for node in plan.nodes.values() {
-            let service = RouteNode::new(node, &plan.aggregate.merge, &backends).service();
+        for (name, node) in &plan.nodes {
+            let service =
+                RouteNode::new("orchestrate", name, node, &plan.aggregate.merge, &backends)
+                    .service();
             let request = WithCall::new(Request::new(Bytes::new()));
             // A run allocates this future, and a tag, for each branch.
             let size = size_of_val(&service.oneshot(request));

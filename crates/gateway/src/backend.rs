@@ -10,17 +10,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::StatusCode;
 use serde::Serialize;
 use tower_fanout::{
     Branch, BranchError, Downstream, ErrorKind, Status, breaker_state,
     layers::{
-        Class, Classify, ClassifyHttp, ConcurrencyLayer, ConfigError,
+        Class, ClassifyHttp, ConcurrencyLayer, ConfigError,
         breaker::{self, State},
     },
 };
 use tower_fanout_http::{
-    client::{Client, ClientError, ClientTlsConfig},
+    client::{Client, ClientTlsConfig},
     forward::ForwardHeaders,
     log::{ErrorChain, RateLimit},
 };
@@ -42,16 +41,30 @@ pub(crate) struct Backend {
     pub(crate) forward: ForwardHeaders,
     /// TLS settings as of the configuration, and the files of their certificates.
     tls: (ClientTlsConfig, ClientTlsFiles),
-    classify: ClassifyHttp,
     failures: Failures,
 }
 
-/// The failures of a downstream itself. Rejections of our own layers are not failures of it.
+/// The end of a call of a downstream.
+struct End<'e> {
+    /// The node that the call was made for.
+    node: &'e str,
+    /// Class of the last attempt that ended.
+    class: Option<Class>,
+    /// The error that ended the call.
+    error: Option<&'e BranchError>,
+    /// Status of the branch.
+    branch: &'static str,
+    /// `true` if a fallback answers for a failure of the downstream.
+    is_replaced: bool,
+}
+
+/// The failures of a downstream itself, by the classes of its attempts. Neither a rejection of our own layers nor
+/// the end of the time of a caller is a failure of it.
 #[derive(Debug, Default)]
 struct Failures {
     /// Kind and time of the last failure.
     last: Mutex<Option<(ErrorKind, SystemTime)>>,
-    /// `true` if a fallback has answered since the last answer of the downstream.
+    /// `true` if a fallback was needed for a failure since the last answer of the downstream.
     only_fallbacks: AtomicBool,
     /// Limits of the warnings by kind, so that each kind is logged at once.
     warnings: Mutex<HashMap<ErrorKind, RateLimit>>,
@@ -79,12 +92,7 @@ impl Backend {
         let classify = ClassifyHttp::new().with(config.policy.classify.clone())?;
         Ok(Self {
             name: name.to_owned(),
-            downstream: Downstream::with_optional_breaker(
-                name,
-                config.policy.clone(),
-                classify.clone(),
-            )?,
-            classify,
+            downstream: Downstream::with_optional_breaker(name, config.policy.clone(), classify)?,
             client: Client::new(&config.endpoint, config.client.clone())?,
             forward: config.forward.clone(),
             tls: (config.client.tls.clone(), config.tls_files.clone()),
@@ -115,49 +123,63 @@ impl Backend {
 
     /// Records the end of a branch of `node`, and logs a failure of the downstream.
     pub(crate) fn record(&self, node: &str, branch: &Branch) {
+        self.record_end(&End {
+            node,
+            class: branch.class,
+            error: branch.error.as_ref(),
+            branch: branch.status.as_str(),
+            is_replaced: branch.status == Status::Fallback,
+        });
+    }
+
+    /// Records the end of a call that this downstream got as the fallback of `node`, and logs a failure.
+    ///
+    /// `class` is the class of the last attempt that ended, and `error` the error of the call.
+    pub(crate) fn record_fallback(
+        &self,
+        node: &str,
+        class: Option<Class>,
+        error: Option<&BranchError>,
+    ) {
+        self.record_end(&End {
+            node,
+            class,
+            error,
+            branch: Status::Fallback.as_str(),
+            // Another step answers, or the branch fails because of another service.
+            is_replaced: true,
+        });
+    }
+
+    fn record_end(&self, end: &End<'_>) {
         let failures = &self.failures;
-        match &branch.error {
-            None if branch.status == Status::Success => failures.record_answer(),
-            Some(error) if self.has_failed(branch, error) => {
-                *locked(&failures.last) = Some((error.kind(), SystemTime::now()));
-                if branch.status == Status::Fallback {
-                    failures.only_fallbacks.store(true, Ordering::Relaxed);
-                }
-                self.warn(node, branch, error);
-            }
-            // An error status that is no failure, such as 404, is an answer of the downstream itself.
-            Some(error) if error.kind() == ErrorKind::Status => failures.record_answer(),
-            _ => {}
+        let failure = match end.class {
+            Some(Class::Failure(failure)) => failure,
+            Some(class) if class.is_of_service() => return failures.record_answer(),
+            // No attempt has ended, so nothing is known about the service.
+            _ => return,
+        };
+        let of_service = |error: &&BranchError| {
+            let kind = error.kind();
+            !kind.is_rejection() && !kind.is_timeout()
+        };
+        // What ended the call, such as the deadline, hides the failure of the service before it.
+        let error = match end.error.filter(of_service) {
+            Some(error) => error.clone(),
+            None => failure.into(),
+        };
+        if matches!(error.kind(), ErrorKind::Panic | ErrorKind::Internal) {
+            return;
         }
-    }
-
-    /// Returns `true` if `error` is a failure of the downstream, and not of the caller or of this process.
-    fn has_failed(&self, branch: &Branch, error: &BranchError) -> bool {
-        // A call that was never sent says nothing about the downstream.
-        let called = branch.was_called();
-        match error.kind() {
-            ErrorKind::Template | ErrorKind::Panic | ErrorKind::Internal => false,
-            ErrorKind::Deadline | ErrorKind::Timeout => called,
-            ErrorKind::Status => branch
-                .http_status
-                .is_none_or(|status| self.is_failure(status)),
-            kind => !kind.is_rejection(),
+        *locked(&failures.last) = Some((error.kind(), SystemTime::now()));
+        if end.is_replaced {
+            failures.only_fallbacks.store(true, Ordering::Relaxed);
         }
-    }
-
-    fn is_failure(&self, status: u16) -> bool {
-        let mut response = http::Response::new(());
-        // The status of a response is always valid.
-        *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
-        let result: Result<_, &ClientError> = Ok(&response);
-        matches!(
-            self.classify.classify(result, Duration::ZERO),
-            Class::Failure(_)
-        )
+        self.warn(end, &error);
     }
 
     /// Logs a failure of the downstream with its cause, once per kind and [`WARN_EVERY`].
-    fn warn(&self, node: &str, branch: &Branch, error: &BranchError) {
+    fn warn(&self, end: &End<'_>, error: &BranchError) {
         let admitted = locked(&self.failures.warnings)
             .entry(error.kind())
             .or_insert_with(|| RateLimit::new(WARN_EVERY))
@@ -168,7 +190,7 @@ impl Backend {
             None => error.message().to_owned(),
         };
         let (downstream, kind) = (&*self.name, error.kind().as_str());
-        let branch = branch.status.as_str();
+        let (node, branch) = (end.node, end.branch);
         tracing::warn!(
             downstream,
             node,

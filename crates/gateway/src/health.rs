@@ -37,10 +37,12 @@ impl Readiness {
 struct Overall<'r> {
     status: HealthStatus,
     services: IndexMap<&'r str, Health>,
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    fallbacks: IndexMap<&'r str, Health>,
 }
 
-/// Returns the health of the downstreams of `route`. The status is 503 if a required one is down, else
-/// 200.
+/// Returns the health of the downstreams of `route`, those of nodes by their node and those of fallbacks by
+/// their name. The status is 503 if a required one is down, else 200.
 #[must_use]
 pub(crate) fn of(route: &Route) -> Response<Body> {
     let mut services = IndexMap::new();
@@ -52,6 +54,12 @@ pub(crate) fn of(route: &Route) -> Response<Body> {
         required_down |= node.is_required() && health.status == HealthStatus::Down;
         services.insert(&**name, health);
     }
+    let mut fallbacks = IndexMap::new();
+    for (name, backend) in &route.fallbacks {
+        let health = backend.health();
+        worst = worst.max(health.status);
+        fallbacks.insert(&**name, health);
+    }
     let (code, status) = if required_down {
         (StatusCode::SERVICE_UNAVAILABLE, HealthStatus::Down)
     } else {
@@ -59,8 +67,12 @@ pub(crate) fn of(route: &Route) -> Response<Body> {
         (StatusCode::OK, worst.min(HealthStatus::Degraded))
     };
     // Serialization fails only for maps with keys that are not strings, and for I/O.
-    let body = serde_json::to_string(&Overall { status, services })
-        .expect("strings and numbers serialize to JSON");
+    let overall = Overall {
+        status,
+        services,
+        fallbacks,
+    };
+    let body = serde_json::to_string(&overall).expect("strings and numbers serialize to JSON");
     let mut response = json_response(body);
     *response.status_mut() = code;
     response

@@ -8,6 +8,7 @@ mod backend;
 mod cli;
 mod config;
 mod demo;
+mod fallback_service;
 mod health;
 mod inbound;
 mod log_writer;

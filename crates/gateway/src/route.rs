@@ -7,7 +7,10 @@ use http::{HeaderMap, Method, Request};
 use indexmap::IndexMap;
 use tower_fanout::{
     Answers, BoundNode, Branch, BranchError, Cut, FanOut, RunObserver, Strategy,
-    layers::{ClassifyHttp, Event, WithCall, fallback::OutcomeSet, timeout::TimeoutConfig},
+    layers::{
+        ClassifyHttp, EventsLayer, WithCall, event::MetricsSink, fallback::OutcomeSet,
+        timeout::TimeoutConfig,
+    },
     metrics::Metrics,
 };
 use tower_fanout_http::{
@@ -24,6 +27,7 @@ use tower_fanout_json::{
 use crate::{
     backend::Backend,
     config::{FallbackTarget, Limits, Node, PlanConfig},
+    fallback_service::recorded,
     inbound::{Inbound, Source},
 };
 
@@ -48,6 +52,8 @@ pub(crate) struct Route {
     pub(crate) fan_out: FanOut<Inbound>,
     /// Downstreams, in the order of the nodes.
     pub(crate) backends: Vec<Arc<Backend>>,
+    /// The downstreams of fallbacks.
+    pub(crate) fallbacks: Backends,
     /// Request templates, in the order of the nodes.
     pub(crate) templates: Vec<Arc<RequestTemplate>>,
     /// Defaults and maxima of the options that a request may set.
@@ -62,6 +68,8 @@ pub(crate) struct Route {
 
 /// A node of the configuration, and the downstreams by name.
 pub(crate) struct RouteNode<'c> {
+    route: &'c str,
+    name: &'c str,
     config: &'c Node,
     merge: &'c Merge,
     backends: &'c Backends,
@@ -69,16 +77,16 @@ pub(crate) struct RouteNode<'c> {
 }
 
 impl Route {
-    /// Builds the route `name` from its configuration.
+    /// Builds the route named `route` from its configuration.
     #[must_use]
-    pub(crate) fn new(name: &str, config: &PlanConfig, backends: &Backends) -> Self {
-        let nodes = config.nodes.values();
+    pub(crate) fn new(route: &str, config: &PlanConfig, backends: &Backends) -> Self {
         let merge = &config.aggregate.merge;
-        let nodes = nodes.map(|node| RouteNode::new(node, merge, backends));
+        let nodes = config.nodes.iter();
+        let nodes = nodes.map(|(name, node)| RouteNode::new(route, name, node, merge, backends));
         let nodes: Vec<_> = nodes.collect();
         let observer = Observer {
             metrics: Metrics::new(
-                name,
+                route,
                 (config.nodes.iter()).map(|(name, node)| (&**name, &*node.downstream)),
             ),
             backends: (config.nodes.keys().cloned())
@@ -88,9 +96,13 @@ impl Route {
         // The graph was built from the same nodes in the same order, so the indices agree.
         let plan = config.graph.bind(|index, _| nodes[index].bind(index));
         Self {
-            name: name.to_owned(),
-            plan_id: plan_id(name, config).into(),
+            name: route.to_owned(),
+            plan_id: plan_id(route, config).into(),
             backends: observer.backends.values().cloned().collect(),
+            fallbacks: nodes
+                .iter()
+                .flat_map(RouteNode::fallback_backends)
+                .collect(),
             fan_out: FanOut::new(plan)
                 .observer(Arc::new(observer))
                 .return_when(config.aggregate.return_when)
@@ -111,8 +123,17 @@ impl Route {
 }
 
 impl<'c> RouteNode<'c> {
-    pub(crate) fn new(config: &'c Node, merge: &'c Merge, backends: &'c Backends) -> Self {
+    /// Creates the node `name` of `route`.
+    pub(crate) fn new(
+        route: &'c str,
+        name: &'c str,
+        config: &'c Node,
+        merge: &'c Merge,
+        backends: &'c Backends,
+    ) -> Self {
         Self {
+            route,
+            name,
             config,
             merge,
             backends,
@@ -181,22 +202,22 @@ impl<'c> RouteNode<'c> {
         fixed.collect()
     }
 
-    /// Returns the downstreams of the fallbacks.
-    fn fallback_backends(&self) -> impl Iterator<Item = &Backend> {
+    /// Returns the downstreams of the fallbacks, with their names.
+    fn fallback_backends(&self) -> impl Iterator<Item = (String, Arc<Backend>)> {
         let names = self.config.fallback_services();
-        names.map(|name| &*self.backends[name])
+        names.map(|name| (name.to_owned(), Arc::clone(&self.backends[name])))
     }
 
     /// Returns `true` if the downstream or a fallback may receive headers of the caller.
     fn forwards(&self) -> bool {
-        let mut all = self.fallback_backends().chain([&**self.backend()]);
-        all.any(|backend| backend.forward != ForwardHeaders::default())
+        let forwards = |backend: &Backend| backend.forward != ForwardHeaders::default();
+        forwards(self.backend()) || self.fallback_backends().any(|(_, other)| forwards(&other))
     }
 
     /// Returns the time to reserve for one attempt of a fallback: the longest of their attempt timeouts.
     fn reserve(&self) -> Duration {
         self.fallback_backends()
-            .filter_map(|other| other.downstream.policy().attempt_timeout)
+            .filter_map(|(_, other)| other.downstream.policy().attempt_timeout)
             .max()
             // Without an attempt timeout, no time can be reserved.
             .unwrap_or_default()
@@ -211,7 +232,9 @@ impl<'c> RouteNode<'c> {
     + 'static
     + use<> {
         let backend = self.backend();
+        let sink = self.sink(backend);
         let chain = backend.downstream.fallback().reserve(self.reserve());
+        let chain = chain.events(sink.clone());
         let chain = chain.describe_failure(|result| Box::new(failure(result)));
         // Fallback services get the same filter, because their responses replace that of the node.
         let mut json = JsonLayer::new()
@@ -230,20 +253,31 @@ impl<'c> RouteNode<'c> {
                 FallbackTarget::Service(name) => {
                     let other = &self.backends[name];
                     let last = other.downstream.fallback();
-                    chain.service(downstream_stack(other, json.clone(), last))
+                    let stack = downstream_stack(other, self.sink(other), json.clone(), last);
+                    chain.service(recorded(Arc::clone(other), self.name, stack))
                 }
             }
         });
         tower::ServiceBuilder::new()
             // Outermost, so that retries and fallbacks see the original status.
             .layer(AcceptLayer::new(self.config.accept.clone()))
-            .service(downstream_stack(backend, json, fallback))
+            .service(downstream_stack(backend, sink, json, fallback))
+    }
+
+    /// Returns a sink that counts the events of `backend` for this node.
+    fn sink(&self, backend: &Backend) -> MetricsSink {
+        MetricsSink::with_labels([
+            ("route", self.route),
+            ("node", self.name),
+            ("downstream", &backend.name),
+        ])
     }
 }
 
-/// Builds the whole stack of one downstream, with a fallback chain on top.
+/// Builds the whole stack of one downstream, with a fallback chain on top. `sink` counts its events.
 fn downstream_stack(
     backend: &Backend,
+    sink: MetricsSink,
     json: JsonLayer,
     fallback: tower_fanout::layers::FallbackLayer<
         ClassifyHttp,
@@ -270,6 +304,8 @@ fn downstream_stack(
     let headers = AttemptHeadersLayer::new().attempt_timeout(timeout);
     tower::ServiceBuilder::new()
         .layer(fallback)
+        // Below the fallback chain, because the service of a step has a sink of its own.
+        .layer(EventsLayer::new(sink))
         .layer(&backend.downstream)
         // Below the attempt timeout, so that the remaining time of the attempt is exact.
         .layer(headers)
@@ -295,7 +331,7 @@ fn plan_id(name: &str, config: &PlanConfig) -> String {
     uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, text.as_bytes()).to_string()
 }
 
-/// Counts the events of runs, and records failures for the health of downstreams.
+/// Counts the branches of runs, and records failures for the health of downstreams.
 struct Observer {
     metrics: Metrics,
     /// Downstreams by the names of their nodes.
@@ -303,10 +339,6 @@ struct Observer {
 }
 
 impl RunObserver for Observer {
-    fn on_event(&self, node: &str, event: Event) {
-        self.metrics.on_event(node, event);
-    }
-
     fn on_end(&self, node: &str, branch: &Branch) {
         self.metrics.on_end(node, branch);
         if let Some(backend) = self.backends.get(node) {

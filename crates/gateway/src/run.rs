@@ -11,7 +11,7 @@ use tokio::{
     task::JoinSet,
     time::{interval, sleep},
 };
-use tower_fanout::layers::{ConcurrencyLayer, ConfigError, breaker};
+use tower_fanout::layers::{ConfigError, breaker};
 use tower_fanout_http::server::{
     self, CloseReason, Connections, ServerConfig, ServerTls, ShutdownOutcome, TlsErrorKind,
 };
@@ -170,18 +170,18 @@ async fn admin(
 /// Updates the gauges of a downstream. Called for each scrape.
 fn measure(backend: &Backend) {
     let downstream = || backend.name.clone();
-    let state = backend
-        .breaker_state()
-        .map_or("closed", breaker::State::as_str);
-    for label in ["closed", "open", "half_open"] {
-        let value = if label == state { 1.0 } else { 0.0 };
-        gauge!("fanout_breaker_state", "downstream" => downstream(), "state" => label).set(value);
+    // A policy that is off has no series, because its value would be made up.
+    if let Some(state) = backend.breaker_state().map(breaker::State::as_str) {
+        for label in ["closed", "open", "half_open"] {
+            let value = if label == state { 1.0 } else { 0.0 };
+            gauge!("fanout_breaker_state", "downstream" => downstream(), "state" => label)
+                .set(value);
+        }
     }
-    let limit = backend.downstream.concurrency();
-    gauge!("fanout_inflight", "downstream" => downstream())
-        .set(limit.map_or(0, ConcurrencyLayer::in_flight));
-    gauge!("fanout_queued", "downstream" => downstream())
-        .set(limit.map_or(0, ConcurrencyLayer::queued));
+    if let Some(limit) = backend.downstream.concurrency() {
+        gauge!("fanout_inflight", "downstream" => downstream()).set(limit.in_flight());
+        gauge!("fanout_queued", "downstream" => downstream()).set(limit.queued());
+    }
 }
 
 /// Updates the metrics of connections to the public address: open now, and accepted and closed by reason

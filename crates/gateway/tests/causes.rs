@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::process::Stdio;
+use std::{net::SocketAddr, process::Stdio};
 
 use common::{
     issuer::{self, Issuer},
@@ -332,6 +332,110 @@ async fn fault_f43_a_missing_page_ends_the_degraded_health() {
     }
 }
 
+/// Starts a gateway whose node `up` has the fallback service `other` and then a static response.
+async fn with_fallback_service(up: SocketAddr, other: SocketAddr, on: &str) -> Gateway {
+    let plan = format!(
+        "    up: {{ downstream: up, request: {{ path: / }}, fallback: [{{ service: other{on} }}, {{ static: [] }}] }}"
+    );
+    let more = format!("{NO_DELAY}policies: {{ p: {{ retry: off, circuit_breaker: off }} }}\n");
+    Gateway::start(&[("up", up), ("other", other)], &plan, &more).await
+}
+
+#[tokio::test]
+async fn fault_f43_the_status_of_a_fallback_service_is_not_that_of_the_service() {
+    let ((up, _), (other, _)) = (stub(broken).await, stub(quick).await);
+    let mut gateway = with_fallback_service(up, other, "").await;
+    for _ in 0..2 {
+        let answer = gateway.ask(json!({})).await;
+        assert_eq!(answer.service("up", "/status"), "fallback");
+        assert_eq!(answer.service("up", "/httpStatus"), 200);
+    }
+    let health = gateway.post("/health", json!({})).await;
+    assert_eq!(health.at("/status"), "DEGRADED");
+    assert_eq!(health.at("/services/up/status"), "DEGRADED");
+    assert_eq!(health.at("/services/up/lastFailure/kind"), "status");
+    assert_eq!(health.at("/fallbacks/other/status"), "UP");
+    let log = gateway.server.take().unwrap().stop().await;
+    let warnings = warnings(&log);
+    assert_eq!(warnings.len(), 1, "{log}");
+    assert_eq!(
+        (&warnings[0]["downstream"], &warnings[0]["cause"]),
+        (
+            &json!("up"),
+            &json!("the service responded with status 500")
+        )
+    );
+}
+
+#[tokio::test]
+async fn fault_f44_a_broken_fallback_service_is_no_failure_of_the_service() {
+    let (up, _) = stub(|_| (ms(0), http::StatusCode::NOT_FOUND, json!({}))).await;
+    let (other, _) = stub(broken).await;
+    let mut gateway = with_fallback_service(up, other, ", on: [404]").await;
+    for _ in 0..2 {
+        let answer = gateway.ask(json!({})).await;
+        assert_eq!(answer.service("up", "/status"), "failed");
+        assert_eq!(answer.service("up", "/error/kind"), "status");
+    }
+    let health = gateway.post("/health", json!({})).await;
+    assert_eq!(health.at("/services/up/status"), "UP");
+    assert_eq!(health.at("/services/up/lastFailure"), Value::Null);
+    assert_eq!(health.at("/fallbacks/other/status"), "DEGRADED");
+    assert_eq!(health.at("/fallbacks/other/lastFailure/kind"), "status");
+    let log = gateway.server.take().unwrap().stop().await;
+    let warnings = warnings(&log);
+    assert_eq!(warnings.len(), 1, "{log}");
+    assert_eq!(
+        (&warnings[0]["downstream"], &warnings[0]["node"]),
+        (&json!("other"), &json!("up"))
+    );
+}
+
+#[tokio::test]
+async fn fault_f43_a_dead_fallback_service_is_seen() {
+    let ((up, _), dead) = (stub(broken).await, FaultServer::refusing().addr());
+    let mut gateway = with_fallback_service(up, dead, "").await;
+    let answer = gateway.ask(json!({})).await;
+    assert_eq!(answer.service("up", "/status"), "fallback");
+    assert_eq!(answer.service("up", "/fallbackKind"), "static");
+    let health = gateway.post("/health", json!({})).await;
+    assert_eq!(
+        health.at("/fallbacks/other/lastFailure/kind"),
+        "connect_refused"
+    );
+    let log = gateway.server.take().unwrap().stop().await;
+    let downstreams: Vec<_> = warnings(&log)
+        .iter()
+        .map(|line| line["downstream"].clone())
+        .collect();
+    assert_eq!(downstreams, ["other", "up"], "{log}");
+}
+
+#[tokio::test]
+async fn fault_f43_a_fallback_service_that_hangs_until_the_deadline_is_seen() {
+    let (up, _) = stub(broken).await;
+    let (hanging, _) = stub(|_| (ms(60_000), http::StatusCode::OK, json!(1))).await;
+    let text = format!(
+        "version: 1
+auth: {{ jwt: {{ main: {{ keys: [{{ secret: \"{SECRET}\" }}], issuers: [tests], audiences: [fanout], algorithms: [HS256] }} }} }}
+policies: {{ p: {{ retry: off }}, twice: {{ attempt_timeout: 600ms, retry: {{ base: 1ms }} }} }}
+downstreams:
+  up: {{ endpoints: [{{ url: \"http://{up}\" }}], policy: p }}
+  other: {{ endpoints: [{{ url: \"http://{hanging}\" }}], policy: twice }}
+orchestrate:
+  auth: {{ jwt: main }}
+  plan: {{ up: {{ downstream: up, request: {{ path: / }}, fallback: [{{ service: other }}] }} }}
+"
+    );
+    let gateway = Gateway::from_text(&text).await;
+    // The second attempt is cut by the deadline, the first one timed out.
+    let answer = gateway.ask(json!({"timeout": 1000})).await;
+    assert_eq!(answer.service("up", "/attempts"), 3);
+    let health = gateway.post("/health", json!({})).await;
+    assert_eq!(health.at("/fallbacks/other/lastFailure/kind"), "timeout");
+    assert_eq!(health.at("/services/up/lastFailure/kind"), "status");
+}
+
 #[tokio::test]
 async fn fault_f44_an_open_breaker_does_not_hide_the_last_failure() {
     let authority = CertificateAuthority::new();
@@ -416,6 +520,61 @@ orchestrate:
     }
     let log = gateway.server.take().unwrap().stop().await;
     assert_eq!(warnings(&log).len(), 0, "{log}");
+}
+
+#[tokio::test]
+async fn fault_g24_f44_a_cut_call_is_no_failure_of_the_service() {
+    let (up, _) = stub(|_| (ms(0), http::StatusCode::OK, json!(1))).await;
+    let (slow, calls) = stub(|_| (ms(60_000), http::StatusCode::OK, json!(1))).await;
+    let text = format!(
+        "version: 1
+auth: {{ jwt: {{ main: {{ keys: [{{ secret: \"{SECRET}\" }}], issuers: [tests], audiences: [fanout], algorithms: [HS256] }} }} }}
+policies: {{ long: {{ attempt_timeout: 5s }} }}
+downstreams:
+  up: {{ endpoints: [{{ url: \"http://{up}\" }}] }}
+  slow: {{ endpoints: [{{ url: \"http://{slow}\" }}], policy: long }}
+orchestrate:
+  auth: {{ jwt: main }}
+  aggregate: {{ return_when: required }}
+  plan:
+    must: {{ downstream: up, request: {{ path: / }}, required: true }}
+    late: {{ downstream: slow, request: {{ path: / }}, fallback: [{{ static: 0 }}] }}
+"
+    );
+    let mut gateway = Gateway::from_text(&text).await;
+    // By the grace period, and by the deadline of the caller.
+    let grace = gateway.ask(json!({})).await;
+    assert_eq!(grace.service("late", "/status"), "fallback");
+    assert_eq!(grace.service("late", "/error/kind"), "timeout");
+    let deadline = json!({"timeout": 1000, "requiredServices": ["late"]});
+    let deadline = gateway.ask(deadline).await;
+    assert_eq!(deadline.service("late", "/error/kind"), "deadline");
+    assert_eq!(deadline.service("late", "/attempts"), 1);
+    assert!(calls.calls() > 0);
+    let health = gateway.post("/health", json!({})).await;
+    assert_eq!(health.at("/status"), "UP");
+    assert_eq!(health.at("/services/late/lastFailure"), Value::Null);
+    let log = gateway.server.take().unwrap().stop().await;
+    assert_eq!(warnings(&log).len(), 0, "{log}");
+}
+
+#[tokio::test]
+async fn fault_f43_an_attempt_timeout_before_a_cut_is_a_failure_of_the_service() {
+    let (up, _) = stub(|_| (ms(60_000), http::StatusCode::OK, json!(1))).await;
+    let plan = "    up: { downstream: up, request: { path: / }, fallback: [{ static: [] }] }";
+    let more = format!(
+        "{NO_DELAY}policies: {{ p: {{ attempt_timeout: 600ms, retry: {{ base: 1ms }} }} }}\n"
+    );
+    let mut gateway = Gateway::start(&[("up", up)], plan, &more).await;
+    let answer = gateway.ask(json!({"timeout": 1000})).await;
+    assert_eq!(answer.service("up", "/status"), "fallback");
+    assert_eq!(answer.service("up", "/attempts"), 2);
+    let health = gateway.post("/health", json!({})).await;
+    assert_eq!(health.at("/services/up/status"), "DEGRADED");
+    assert_eq!(health.at("/services/up/lastFailure/kind"), "timeout");
+    let log = gateway.server.take().unwrap().stop().await;
+    let warnings = warnings(&log);
+    assert_eq!(warnings[0]["cause"], "the attempt timed out", "{log}");
 }
 
 #[tokio::test]

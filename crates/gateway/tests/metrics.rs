@@ -178,6 +178,72 @@ routes:
     }
 }
 
+impl Page {
+    /// Returns the value of a series of the node `n` of route `r`, whose labels after `downstream` are `more`.
+    fn count(&self, family: &str, downstream: &str, more: &str) -> u64 {
+        let labels = format!("route=\"r\",node=\"n\",downstream=\"{downstream}\"{more}");
+        let series = format!("fanout_{family}_total{{{labels}}} ");
+        let mut lines = self.0.lines();
+        let value = lines.find_map(|line| line.strip_prefix(&series));
+        let value = value.unwrap_or_else(|| panic!("no {series}: {}", self.0));
+        value.parse().unwrap()
+    }
+}
+
+/// Starts a gateway with the policies `p` and `f` of the downstreams `d` and `f`, and the route `/x`.
+async fn one_node([d, f]: [SocketAddr; 2], policies: &str, fallback: &str) -> Gateway {
+    let text = format!(
+        "version: 1
+policies: {{ {policies} }}
+downstreams:
+  d: {{ endpoints: [{{ url: \"http://{d}\" }}], policy: d }}
+  f: {{ endpoints: [{{ url: \"http://{f}\" }}], policy: f }}
+routes: [{{ name: r, match: {{ path: /x }}, plan: {{ n: {{ downstream: d, request: {{ path: / }}, fallback: [{fallback}] }} }} }}]
+"
+    );
+    Gateway::from_text(&text).await
+}
+
+#[tokio::test]
+async fn fault_l14_the_events_of_a_fallback_service_have_its_label() {
+    let ((up, _), dead) = (stub(broken).await, FaultServer::refusing().addr());
+    let policies = "d: { retry: off, circuit_breaker: off, concurrency: off }, f: { retry: off, circuit_breaker: { consecutive_failures: 2 } }";
+    let gateway = one_node([up, dead], policies, "{ service: f }, { static: 1 }").await;
+    for _ in 0..3 {
+        assert_eq!(gateway.send(Method::GET, "/x", &[], "").await.status, 200);
+    }
+    let page = Page::of(gateway.server.as_ref().unwrap().admin).await;
+    for (downstream, sent, opened, rejected) in [("d", 3, 0, 0), ("f", 2, 1, 1)] {
+        let count = |family, more| page.count(family, downstream, more);
+        assert_eq!(count("attempts", ""), sent);
+        assert_eq!(count("breaker_transitions", ",to=\"open\""), opened);
+        assert_eq!(count("rejected", ",reason=\"breaker_open\""), rejected);
+    }
+    for family in ["breaker_state", "inflight", "queued"] {
+        let series = |downstream| format!("fanout_{family}{{downstream=\"{downstream}\"");
+        assert!(page.has(&series("f")), "{family}");
+        assert!(!page.has(&series("d")), "{family} of a policy that is off");
+    }
+    // The chain is that of the node.
+    assert_eq!(page.count("fallbacks_failed", "d", ""), 3);
+    assert_eq!(page.count("fallbacks", "d", ",fallback=\"static\""), 3);
+}
+
+#[tokio::test]
+async fn fault_l16_only_attempts_that_were_sent_are_counted() {
+    let ((up, seen), (other, _)) = (stub(hanging).await, stub(quick).await);
+    let policies = "d: { attempt_timeout: 500ms, retry: off, concurrency: { max: 1, queue: 1, max_wait: 10ms }, circuit_breaker: off }, f: {}";
+    let gateway = one_node([up, other], policies, "{ static: 1, on: [timeout] }").await;
+    let send = async || gateway.send(Method::GET, "/x", &[], "").await;
+    // One is sent, one waits in the queue in vain, and one is rejected at once.
+    let answers = tokio::join!(send(), send(), send());
+    let answers = [answers.0, answers.1, answers.2];
+    let attempts = answers.map(|answer| answer.service("n", "/attempts").as_u64().unwrap());
+    assert_eq!((attempts.iter().sum::<u64>(), seen.calls()), (1, 1));
+    let page = Page::of(gateway.server.as_ref().unwrap().admin).await;
+    assert_eq!(page.count("attempts", "d", ""), 1);
+}
+
 #[tokio::test]
 async fn fault_l13_families_of_key_fetches_and_handshakes_have_help() {
     let (up, _) = stub(quick).await;

@@ -95,6 +95,7 @@
 //! | `BodyTimeoutLayer` | directly below the timeout | a stalled body frees its permit and counts as a failure, if breaker and limit are set to `until_body_end` |
 //! | `ChaosLayer` | below all layers except those of the next line | every other layer has to handle the injected faults |
 //! | [`LayerErrorLayer`] or [`CallErrorLayer`] | innermost | the layers above need an error that can carry a rejection |
+//! | [`SentLayer`](event::SentLayer) | directly around the service | it reports only what no layer rejected |
 //!
 //! In this stack, [`DeadlineLayer`] does not limit the steps of the fallback, because it is below them.
 //! A fixed response needs no time. A function or another service is limited by the deadline that the

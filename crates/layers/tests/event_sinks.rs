@@ -8,7 +8,8 @@ use common::*;
 use tower::{Layer, ServiceExt};
 use tower_fanout_layers::{
     BreakerConfig, BreakerLayer, ClassifyResult, ConcurrencyConfig, ConcurrencyLayer, EventSink,
-    FallbackLayer, HedgeConfig, HedgeLayer, Rejection, RetryConfig, RetryLayer, hedge::HedgeDelay,
+    FallbackLayer, HedgeConfig, HedgeLayer, Rejection, RetryConfig, RetryLayer, event::SentLayer,
+    hedge::HedgeDelay,
 };
 
 fn breaker(sink: impl EventSink + 'static) -> BreakerLayer<ClassifyResult> {
@@ -21,12 +22,14 @@ fn breaker(sink: impl EventSink + 'static) -> BreakerLayer<ClassifyResult> {
 async fn traffic(sink: impl EventSink + Clone + 'static) {
     let retry = RetryConfig::new().max_attempts(3);
     let retry = RetryLayer::new(retry, ClassifyResult).unwrap();
-    let retry = retry.events(sink.clone()).layer(script().fail(BROKEN));
+    let sent = SentLayer::new().events(sink.clone());
+    let broken = sent.layer(script().fail(BROKEN));
+    let retry = retry.events(sink.clone()).layer(broken);
     retry.oneshot(idempotent_request()).await.unwrap_err();
 
     let hedge = HedgeConfig::new().delay(HedgeDelay::Fixed(ms(10)));
     let hedge = HedgeLayer::new(hedge, ClassifyResult).unwrap();
-    let slow = script().respond(1).after(ms(15));
+    let slow = sent.layer(script().respond(1).after(ms(15)));
     let hedge = hedge.events(sink.clone()).layer(slow);
     hedge.oneshot(idempotent_request()).await.unwrap();
 
@@ -36,7 +39,8 @@ async fn traffic(sink: impl EventSink + Clone + 'static) {
         .max_wait(ms(900));
     let limit = ConcurrencyLayer::new(limit).unwrap();
     let limit = limit.events(sink.clone());
-    let limit = limit.layer(script().respond(1).after(ms(250)));
+    // Two of the three calls are sent. The third one is rejected.
+    let limit = limit.layer(sent.layer(script().respond(1).after(ms(250))));
     let call = || limit.clone().oneshot(idempotent_request());
     let results = tokio::join!(call(), call(), call());
     assert_eq!(results.2, Err(Fault::Refused(Rejection::AtCapacity)));
@@ -112,7 +116,7 @@ mod counts {
         counted.sort();
         let labels = r#"downstream="users",route="a""#;
         let expected = [
-            format!("attempts_total{{{labels}}} 5"),
+            format!("attempts_total{{{labels}}} 7"),
             format!(r#"breaker_transitions_total{{{labels},to="closed"}} 1"#),
             format!(r#"breaker_transitions_total{{{labels},to="forced_open"}} 1"#),
             format!(r#"breaker_transitions_total{{{labels},to="open"}} 1"#),

@@ -18,7 +18,7 @@ use tower_fanout_layers::{
     AsRejection, BreakerConfig, BreakerLayer, CallError, CallErrorLayer, Class, ClassifyResult,
     ConcurrencyConfig, ConcurrencyLayer, DeadlineLayer, Failure, FallbackLayer, HedgeConfig,
     HedgeLayer, PerKeyConfig, PerKeyLayer, RetryConfig, RetryLayer, ThrottleConfig, ThrottleLayer,
-    TimeoutLayer, WithCall,
+    TimeoutLayer, WithCall, event::SentLayer,
 };
 use tower_fanout_testkit::{laws::Laws, script::ScriptedService};
 
@@ -71,6 +71,13 @@ async fn fault_g12_g14_concurrency_keeps_the_laws() {
     assert!(poll!(&mut occupant).is_pending());
     Laws::new(Calls, |inner| full.layer(inner))
         .short_circuit()
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_g12_g14_sent_keeps_the_laws() {
+    Laws::new(Calls, |inner| SentLayer::new().layer(inner))
+        .check()
         .await;
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -18,31 +18,22 @@ use crate::{outcome::BranchError, report::Branch};
 /// An observer of runs, for metrics or traces. Register it with
 /// [`FanOut::observer`](crate::FanOut::observer).
 ///
-/// The methods are called while a request is being processed, so they must be quick and must not
-/// block.
-/// `node` is the name of the node in its plan.
+/// The events of a branch's layers go to the sinks of these layers and of an `EventsLayer` above them.
 pub trait RunObserver: Send + Sync {
-    /// Called when a layer of the node's service reports an event of a branch.
-    fn on_event(&self, node: &str, event: Event);
-
-    /// Called when a branch ends. `branch` is its final entry in the report.
+    /// Called when a branch ends. `node` is the name of the node in its plan, and `branch` its final entry in
+    /// the report.
+    ///
+    /// Called while a request is being processed, so the function must be quick and must not block.
     fn on_end(&self, node: &str, branch: &Branch);
 }
 
-/// The observer of the runs, if one is set, and the node names that are reported to it.
-#[derive(Clone)]
-pub(super) struct NamedObserver {
-    pub(super) observer: Option<Arc<dyn RunObserver>>,
-    pub(super) names: Arc<[Box<str>]>,
-}
-
 /// Collects the events of one branch in one run.
+#[derive(Default)]
 pub(super) struct Recorder {
     /// `true` if an event was recorded. Without events, which is the case for a bare service, the
     /// mutex is never locked.
     touched: AtomicBool,
     recorded: Mutex<Recorded>,
-    named_observer: NamedObserver,
 }
 
 #[derive(Default)]
@@ -54,6 +45,8 @@ struct Recorded {
     /// `true` if a layer counts attempts.
     counted: bool,
     http_status: Option<u16>,
+    /// Class of the last attempt of the branch's own service whose end says how the service is.
+    class: Option<Class>,
     queued: Duration,
     stopped_by: Option<RetryStopReason>,
     /// `true` once the branch's own service has failed and its fallback is called.
@@ -64,14 +57,6 @@ struct Recorded {
 }
 
 impl Recorder {
-    pub(super) fn new(named_observer: NamedObserver) -> Self {
-        Self {
-            touched: AtomicBool::new(false),
-            recorded: Mutex::default(),
-            named_observer,
-        }
-    }
-
     /// Clears the recorded events.
     pub(super) fn reset(&self) {
         if self.touched.load(Ordering::Relaxed) {
@@ -90,6 +75,7 @@ impl Recorder {
         branch.hedges = recorded.hedges;
         branch.counted = recorded.counted;
         branch.http_status = recorded.http_status;
+        branch.class = recorded.class;
         branch.queued = recorded.queued;
         branch.stopped_by = recorded.stopped_by;
         branch.fallback = recorded.fallback;
@@ -109,16 +95,13 @@ impl Recorder {
         self.touched.store(true, Ordering::Release);
     }
 
-    /// Records `event` and passes it to the observer. `node` is the index of the branch's node.
-    pub(super) fn on(&self, node: usize, event: Event) {
+    /// Records `event`.
+    pub(super) fn on(&self, event: Event) {
         self.recorded
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .on(event);
         self.touched.store(true, Ordering::Release);
-        if let Some(observer) = &self.named_observer.observer {
-            observer.on_event(&self.named_observer.names[node], event);
-        }
     }
 }
 
@@ -135,6 +118,10 @@ impl Recorded {
                 class: Class::Rejected(_),
                 ..
             } => self.attempts = self.attempts.saturating_sub(1),
+            // The layers of a fallback service report through the same sink.
+            Event::AttemptEnded { class, .. } if class.is_of_service() && !self.fallback_called => {
+                self.class = Some(class);
+            }
             Event::ResponseStatus { status } => self.http_status = Some(status),
             Event::Queued => self.waiting += 1,
             Event::PermitAcquired { waited } => {
@@ -159,7 +146,28 @@ impl Recorded {
 
 #[cfg(test)]
 mod tests {
+    use tower_fanout_layers::{Failure, classify::Cause};
+
     use super::*;
+
+    #[test]
+    fn fault_f43_f44_the_class_is_that_of_the_nodes_own_service() {
+        let elapsed = Duration::ZERO;
+        let failure = Class::Failure(Failure::AttemptTimeout);
+        let ended = |class| Event::AttemptEnded { class, elapsed };
+        let mut recorded = Recorded::default();
+        assert_eq!(recorded.class, None);
+        recorded.on(ended(Class::NonRetryable(404)));
+        recorded.on(ended(failure));
+        recorded.on(ended(Class::Rejected(Rejection::AtCapacity)));
+        let cause = Cause::Deadline;
+        recorded.on(ended(Class::Unanswered { elapsed, cause }));
+        assert_eq!(recorded.class, Some(failure));
+        let kind = FallbackKind::Service;
+        recorded.on(Event::FallbackStarted { step: 0, kind });
+        recorded.on(ended(Class::Success));
+        assert_eq!(recorded.class, Some(failure));
+    }
 
     #[test]
     fn fault_f44_an_attempt_in_a_queue_is_not_counted_until_it_has_a_permit() {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use tower_fanout_layers::{Rejection, event::FallbackKind};
 
-use super::{RunObserver, ready::Ready, recorder::NamedObserver, wakers::NodeWakers};
+use super::{RunObserver, ready::Ready, wakers::NodeWakers};
 use crate::{
     outcome::{BranchError, ErrorKind, SkipReason, Status},
     plan::{NodeOrder, PlanGraph},
@@ -207,30 +207,33 @@ pub(super) fn scratch_of(scratch: &mut Option<Scratch>) -> &mut Scratch {
 
 /// A pool of scratches that are not in use.
 pub(crate) struct ScratchPool {
-    named_observer: NamedObserver,
+    nodes: usize,
+    observer: Option<Arc<dyn RunObserver>>,
     kept: Mutex<Vec<Scratch>>,
 }
 
 impl ScratchPool {
-    pub(crate) fn new(names: Arc<[Box<str>]>, observer: Option<Arc<dyn RunObserver>>) -> Self {
+    /// Creates an empty pool for the runs of a plan with `nodes` nodes.
+    pub(crate) fn new(nodes: usize, observer: Option<Arc<dyn RunObserver>>) -> Self {
         Self {
-            named_observer: NamedObserver { observer, names },
+            nodes,
+            observer,
             kept: Mutex::default(),
         }
     }
 
     /// Returns the observer, if one is set.
     pub(super) fn observer(&self) -> Option<&dyn RunObserver> {
-        self.named_observer.observer.as_deref()
+        self.observer.as_deref()
     }
 
     /// Takes a scratch from the pool, or allocates one if the pool is empty.
     pub(super) fn take(&self) -> Scratch {
         let kept = self.lock().pop();
         kept.unwrap_or_else(|| {
-            let nodes = self.named_observer.names.len();
+            let nodes = self.nodes;
             Scratch {
-                wakers: NodeWakers::new(self.named_observer.clone()),
+                wakers: NodeWakers::new(nodes),
                 nodes: vec![NodeState::default(); nodes],
                 ready: Ready::default(),
                 completions: VecDeque::with_capacity(nodes),

@@ -13,7 +13,7 @@ use futures_util::task::{ArcWake, AtomicWaker, WakerRef, waker_ref};
 
 use tower_fanout_layers::{BoxError, Events};
 
-use super::recorder::{NamedObserver, Recorder};
+use super::recorder::Recorder;
 
 /// The set of woken branches, and the task that polls them. Bit `n` of the set is branch `n`.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl ArcWake for NodeWaker {
 
 impl tower_fanout_layers::EventSink for NodeWaker {
     fn on(&self, event: tower_fanout_layers::Event) {
-        self.recorder.on(self.node, event);
+        self.recorder.on(event);
     }
 
     fn on_replaced(&self, error: &dyn Fn() -> BoxError) {
@@ -116,15 +116,12 @@ pub(super) struct NodeWakers {
     wakers: Vec<Arc<NodeWaker>>,
     /// Handles to the wakers as receivers of events.
     events: Vec<Events>,
-    named_observer: NamedObserver,
 }
 
 impl NodeWakers {
-    pub(super) fn new(named_observer: NamedObserver) -> Self {
-        let wake_set = Arc::new(WakeSet::new(named_observer.names.len()));
-        let wakers: Vec<_> = (0..named_observer.names.len())
-            .map(|node| node_waker(&wake_set, node, &named_observer))
-            .collect();
+    pub(super) fn new(nodes: usize) -> Self {
+        let wake_set = Arc::new(WakeSet::new(nodes));
+        let wakers: Vec<_> = (0..nodes).map(|node| node_waker(&wake_set, node)).collect();
         Self {
             wake_set,
             events: wakers
@@ -132,7 +129,6 @@ impl NodeWakers {
                 .map(|waker| Events::new(waker.clone()))
                 .collect(),
             wakers,
-            named_observer,
         }
     }
 
@@ -157,22 +153,18 @@ impl NodeWakers {
         for (node, (waker, events)) in self.wakers.iter_mut().zip(&mut self.events).enumerate() {
             // One reference is that of `events`.
             if Arc::strong_count(waker) > 2 || events.is_shared() {
-                *waker = node_waker(&self.wake_set, node, &self.named_observer);
+                *waker = node_waker(&self.wake_set, node);
                 *events = Events::new(waker.clone());
             }
         }
     }
 }
 
-fn node_waker(
-    wake_set: &Arc<WakeSet>,
-    node: usize,
-    named_observer: &NamedObserver,
-) -> Arc<NodeWaker> {
+fn node_waker(wake_set: &Arc<WakeSet>, node: usize) -> Arc<NodeWaker> {
     Arc::new(NodeWaker {
         wake_set: Arc::clone(wake_set),
         node,
-        recorder: Recorder::new(named_observer.clone()),
+        recorder: Recorder::default(),
     })
 }
 
@@ -190,10 +182,7 @@ mod tests {
     /// the task has seen the wake before it wakes again, so no later wake makes up for a lost one.
     #[test]
     fn no_wake_from_another_thread_is_lost() {
-        let wakers = NodeWakers::new(NamedObserver {
-            observer: None,
-            names: Arc::new(["users".into()]),
-        });
+        let wakers = NodeWakers::new(1);
         let (waker, seen) = (wakers.waker(0).clone(), Arc::new(AtomicUsize::new(0)));
         let watched = Arc::clone(&seen);
         let thread = thread::spawn(move || {

@@ -74,6 +74,21 @@ impl Class {
             _ => None,
         }
     }
+
+    /// Returns `true` if the result says how the service is. `false` for [`Unanswered`](Self::Unanswered) and
+    /// [`Rejected`](Self::Rejected): the caller or a layer of this process ended such a call.
+    ///
+    /// ```
+    /// use tower_fanout_layers::{Class, Failure, Rejection};
+    ///
+    /// assert!(Class::Success.is_of_service());
+    /// assert!(Class::Failure(Failure::AttemptTimeout).is_of_service());
+    /// assert!(!Class::Rejected(Rejection::AtCapacity).is_of_service());
+    /// ```
+    #[must_use]
+    pub const fn is_of_service(self) -> bool {
+        !matches!(self, Self::Unanswered { .. } | Self::Rejected(_))
+    }
 }
 
 /// The kind of failure of a service.

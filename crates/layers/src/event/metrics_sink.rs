@@ -13,7 +13,7 @@ use crate::breaker::State;
 ///
 /// | metric | type | label | |
 /// |---|---|---|---|
-/// | `fanout_attempts_total` | counter | | attempts of retry and hedge layers |
+/// | `fanout_attempts_total` | counter | | attempts that were sent, as reported by a [`SentLayer`](super::SentLayer) below the other layers |
 /// | `fanout_retries_total` | counter | | retries that a retry layer scheduled |
 /// | `fanout_retries_stopped_total` | counter | `by` | calls without a further attempt after a failure; `by` is the name of the [`RetryStopReason`] |
 /// | `fanout_hedges_total` | counter | | hedges |
@@ -106,7 +106,7 @@ impl EventSink for MetricsSink {
     fn on(&self, event: Event) {
         // In bounds: each array has an entry per variant.
         let counter = match event {
-            Event::Attempt { .. } => &self.attempts,
+            Event::Sent => &self.attempts,
             Event::Backoff { .. } => &self.retries,
             Event::Hedge { .. } => &self.hedges,
             Event::RetryStopped { by } => &self.stopped[by as usize],

@@ -17,6 +17,7 @@
 //! | event | emitted by |
 //! |---|---|
 //! | [`Attempt`](Event::Attempt), [`AttemptEnded`](Event::AttemptEnded) | [`RetryLayer`], [`HedgeLayer`] |
+//! | [`Sent`](Event::Sent) | [`SentLayer`] |
 //! | [`Hedge`](Event::Hedge) | [`HedgeLayer`] |
 //! | [`Backoff`](Event::Backoff), [`RetryStopped`](Event::RetryStopped) | [`RetryLayer`] |
 //! | [`Queued`](Event::Queued), [`PermitAcquired`](Event::PermitAcquired) | [`ConcurrencyLayer`] |
@@ -83,6 +84,7 @@ mod layer;
 #[cfg(feature = "metrics")]
 mod metrics_sink;
 mod names;
+mod sent;
 mod sink;
 #[cfg(feature = "tracing")]
 mod tracing_sink;
@@ -96,6 +98,7 @@ pub(crate) use self::sink::{CallEvents, SharedEvents, Sinks};
 pub use self::tracing_sink::TracingSink;
 pub use self::{
     layer::{EventsLayer, WithEvents},
+    sent::{Sent, SentLayer},
     sink::{EventSink, Events},
 };
 use crate::{
@@ -108,7 +111,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// A retry or hedge layer sends an attempt.
+    /// A retry or hedge layer starts an attempt. A layer below may reject it: see [`Sent`](Self::Sent).
     Attempt {
         /// Number of the attempt, from 1.
         number: u8,
@@ -119,6 +122,8 @@ pub enum Event {
         /// Number of the attempt, from 2.
         number: u8,
     },
+    /// A call, or an attempt of it, passed all layers and is sent to the service. Emitted by [`SentLayer`].
+    Sent,
     /// An attempt ended.
     AttemptEnded {
         /// Class of the attempt's result.

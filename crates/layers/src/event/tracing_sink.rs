@@ -93,6 +93,7 @@ impl EventSink for TracingSink {
             Event::Chaos => record!(debug, self, {}, "fault injected"),
             Event::BadTimeout => record!(debug, self, {}, "invalid remaining time ignored"),
             Event::Attempt { .. }
+            | Event::Sent
             | Event::AttemptEnded { .. }
             | Event::Queued
             | Event::PermitAcquired { .. }
