@@ -181,7 +181,11 @@ impl<P: Fn(&str) -> Option<usize>> Reader<P> {
             "type"
         };
         let detail = "must be \"all\", \"partial\" or \"best_effort\"";
-        self.or_report(serde_json::from_str(value).ok(), pointer, code, detail)
+        let strategy = serde_json::from_str(value).ok();
+        // A request cannot choose the other strategies, which only the file has.
+        let offered = [Strategy::All, Strategy::Partial, Strategy::BestEffort];
+        let strategy = strategy.filter(|strategy| offered.contains(strategy));
+        self.or_report(strategy, pointer, code, detail)
     }
 
     fn services(&mut self, pointer: &str, value: &str) -> Option<Vec<usize>> {
@@ -419,6 +423,7 @@ mod tests {
     fn rejects_wrong_types_and_unknown_strategies() {
         assert_eq!(error(r#"{"input": [1]}"#).1, "type");
         assert_eq!(error(r#"{"aggregationStrategy": "some"}"#).1, "range");
+        assert_eq!(error(r#"{"aggregationStrategy": "first"}"#).1, "range");
         assert_eq!(error(r#"{"aggregationStrategy": 1}"#).1, "type");
         assert_eq!(error(r#"{"parallelExecution": "true"}"#).1, "type");
         assert_eq!(error(r#"{"enableFallbacks": 1}"#).1, "type");
