@@ -308,7 +308,7 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S, C, Req>;
+    type Future = ResponseFuture<<Stack<S, C> as Service<Req>>::Future>;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
@@ -347,34 +347,19 @@ impl<S, C> Service<NoRequest> for DownstreamService<S, C> {
 }
 
 pin_project! {
-    /// The response future of [`DownstreamService`].
-    pub struct ResponseFuture<S, C, Req>
-    where
-        S: Service<Req>,
-        S: CloneService,
-        S::Error: AsRejection,
-        S::Error: From<Rejection>,
-        C: Classify<S::Response, S::Error>,
-        C: Clone,
-        Req: CallContext,
-        Req: CloneRequest,
-    {
+    /// The response future of [`DownstreamService`]. `F` is the future of its layers.
+    // Generic over the future, because each bound on the stack of layers costs the compiler seconds.
+    pub struct ResponseFuture<F> {
         #[pin]
-        inner: <Stack<S, C> as Service<Req>>::Future,
+        inner: F,
     }
 }
 
-impl<S, C, Req> Future for ResponseFuture<S, C, Req>
-where
-    S: Service<Req> + CloneService,
-    S::Error: AsRejection + From<Rejection>,
-    C: Classify<S::Response, S::Error> + Clone,
-    Req: CallContext + CloneRequest,
-{
-    type Output = Result<S::Response, S::Error>;
+impl<F: Future> Future for ResponseFuture<F> {
+    type Output = F::Output;
 
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         self.project().inner.poll(cx)
     }
 }

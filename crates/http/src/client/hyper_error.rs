@@ -23,9 +23,10 @@ use super::ClientErrorKind;
 ///
 /// ```
 /// use bytes::Bytes;
+/// use http::Request;
 /// use http_body_util::Full;
 /// use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-/// use tower::ServiceBuilder;
+/// use tower::{ServiceBuilder, ServiceExt};
 /// use tower_fanout_http::client::failure;
 /// use tower_fanout_layers::{CallErrorLayer, ClassifyHttp, RetryConfig, RetryLayer};
 ///
@@ -33,7 +34,13 @@ use super::ClientErrorKind;
 ///     .layer(RetryLayer::new(RetryConfig::new(), ClassifyHttp::new()).unwrap())
 ///     .layer(CallErrorLayer::with(failure))
 ///     .service(Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>());
+/// let request = Request::get("http://127.0.0.1:9001/users").body(Full::default()).unwrap();
+/// let response = client.oneshot(request); // a future
 /// ```
+///
+/// A `reqwest::Client` takes requests of its own type, which layers cannot copy. Put a function around it that
+/// converts: `reqwest::Request::try_from(request)` and `http::Response::from(response)`. The example
+/// `reqwest_client` of the repository shows a program.
 pub fn failure<E: Error + 'static>(error: &E) -> Failure {
     // hyper-util's client has an error without a source for a call that was not sent.
     let not_sent = || find::<legacy::Error>(error).map(|_| ClientErrorKind::Connect);
