@@ -130,10 +130,9 @@ fn claims_layer(config: PropagateClaimsConfig) -> PropagateClaimsLayer {
 
 /// Returns a layer for requests without verified claims. It removes the headers that any route uses for claims.
 fn remove_claims(config: &Config) -> Option<PropagateClaimsLayer> {
-    let routes = config.routes.iter().map(|route| &route.plan);
-    let plans = routes.chain(&config.orchestrate);
     let mut all = PropagateClaimsConfig::default();
-    for propagated in plans
+    for propagated in config
+        .plans()
         .filter_map(|plan| plan.auth.as_ref())
         .flat_map(|auth| &auth.propagate_claims.claims)
     {

@@ -86,6 +86,14 @@ pub(crate) struct Config {
     pub(crate) warnings: Report,
 }
 
+impl Config {
+    /// Returns the plans of all routes, and that of the orchestrate API.
+    pub(crate) fn plans(&self) -> impl Iterator<Item = &PlanConfig> {
+        let routes = self.routes.iter().map(|route| &route.plan);
+        routes.chain(&self.orchestrate)
+    }
+}
+
 /// Log configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Logs {

@@ -156,8 +156,7 @@ fn always_answers(node: &Node, possible: &[&str]) -> bool {
 /// Warns about downstreams, policies and JWT providers that nothing uses. `reader` is the whole file, which
 /// has no errors.
 pub(in crate::config) fn check_unused(reader: &ValueReader<'_>, config: &Config) {
-    let routes = config.routes.iter().map(|route| &route.plan);
-    let plans: Vec<&PlanConfig> = routes.chain(&config.orchestrate).collect();
+    let plans: Vec<&PlanConfig> = config.plans().collect();
     let nodes = || plans.iter().flat_map(|plan| plan.nodes.values());
     let downstreams: Vec<&str> = nodes()
         .flat_map(|node| node.fallback_services().chain([&*node.downstream]))
