@@ -1,15 +1,16 @@
-//! Policies of an axum application: a breaker that all routes of a database share, and a route with a policy of
-//! its own. Handlers have the remaining time and the metadata of the call as arguments.
+//! Policies of an axum application: a breaker that all routes of a database share, a route with a fallback, and a
+//! route with a policy of its own. Handlers have the remaining time and the metadata of the call as arguments.
 //!
 //! ```sh
 //! cargo run -p tower-fanout-examples --example axum_policies
 //! curl -i http://127.0.0.1:3000/users/7
-//! curl -i http://127.0.0.1:3000/users/0 # 500, after five calls 503 on all routes of the database
+//! curl -i http://127.0.0.1:3000/users/0 # 500, after five calls 503 on all routes of the database but the next
+//! curl -i http://127.0.0.1:3000/greeting/0 # 200: "hello, guest"
 //! ```
 
 use std::time::Duration;
 
-use axum::{Router, extract::Path, routing::get};
+use axum::{Router, extract::Path, response::IntoResponse, routing::get};
 use http::StatusCode;
 use tower::{BoxError, ServiceBuilder};
 use tower_fanout_http::{
@@ -18,7 +19,7 @@ use tower_fanout_http::{
 };
 use tower_fanout_layers::{
     BreakerConfig, BreakerLayer, CallErrorLayer, ClassifyHttp, ConcurrencyConfig, ConcurrencyLayer,
-    ConfigError, DeadlineLayer,
+    ConfigError, DeadlineLayer, FallbackLayer,
 };
 
 /// Builds the application.
@@ -26,7 +27,6 @@ fn app() -> Result<Router, ConfigError> {
     // axum calls a layer once per route, and clones the service for each request. All of these services share
     // the state of the layer: one circuit, and at most 100 requests.
     let database = ServiceBuilder::new()
-        .layer(ProblemLayer::new()) // turns rejections into responses
         .layer(ConcurrencyLayer::new(ConcurrencyConfig::new().max(100))?)
         .layer(BreakerLayer::new(
             "database",
@@ -34,6 +34,18 @@ fn app() -> Result<Router, ConfigError> {
             ClassifyHttp::new(),
         )?)
         .layer(CallErrorLayer::new()); // `Infallible` cannot carry a rejection
+    // Above the breaker, so that the fallback responds while the circuit is open too. Neither the request nor the
+    // response of a handler is `Clone`, so the step creates each response.
+    let or_guest = ServiceBuilder::new()
+        .layer(ProblemLayer::new()) // turns rejections into responses
+        .layer(
+            FallbackLayer::new(ClassifyHttp::new())
+                .response_with(|_| "hello, guest".into_response()),
+        )
+        .layer(database.clone());
+    let database = ServiceBuilder::new()
+        .layer(ProblemLayer::new())
+        .layer(database);
     let report_only = ServiceBuilder::new()
         .layer(ProblemLayer::new())
         .layer(DeadlineLayer::new(Duration::from_secs(30))?)
@@ -48,6 +60,7 @@ fn app() -> Result<Router, ConfigError> {
         .route("/orders/{id}", get(row))
         .route("/report", get(report).layer(report_only))
         .route_layer(database) // of the routes above; an unknown path gets 404, also if the circuit is open
+        .route("/greeting/{id}", get(greeting).layer(or_guest))
         .route("/health", get(async || "ok"))
         .layer(every_request))
 }
@@ -58,6 +71,11 @@ async fn row(Path(id): Path<u32>, CallMetadata(call): CallMetadata) -> Result<St
         0 => Err(StatusCode::INTERNAL_SERVER_ERROR),
         id => Ok(format!("row {id}, attempt {}", call.attempt)),
     }
+}
+
+/// Greets the user of a row.
+async fn greeting(id: Path<u32>, call: CallMetadata) -> Result<String, StatusCode> {
+    Ok(format!("hello, {}", row(id, call).await?))
 }
 
 /// Creates a report in the remaining time.
@@ -108,6 +126,19 @@ mod tests {
             get(&app, "/users/7").await,
             (200, "row 7, attempt 1".into())
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_greeting_has_a_fallback_and_counts_for_the_circuit_of_all_routes() {
+        let app = app().unwrap();
+        let ada = (200, "hello, row 7, attempt 1".into());
+        assert_eq!(get(&app, "/greeting/7").await, ada);
+        let guest = (200, "hello, guest".into());
+        for _ in 0..5 {
+            assert_eq!(get(&app, "/greeting/0").await, guest);
+        }
+        assert_eq!(get(&app, "/users/7").await.0, 503);
+        assert_eq!(get(&app, "/greeting/7").await, guest); // the handler is not called
     }
 
     #[tokio::test(start_paused = true)]

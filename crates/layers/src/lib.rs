@@ -158,9 +158,10 @@
 //! - **The request is not a [`CallContext`].** Write `impl CallContext for MyRequest {}` or send a
 //!   [`WithCall`]. For an `http::Request`, turn on the feature `http`, which `ClassifyHttp` needs too.
 //! - **The service is not `Clone`.** Put tower's `Buffer` around it.
-//! - **The request is not `Clone`.** Retry, hedging and a fallback to another service send a clone of the
-//!   request. An `http::Request` is `Clone` if its body is. `UploadLayer` (feature `http`) makes any body
-//!   `Clone`.
+//! - **The request is not `Clone`.** Retry, hedging and most fallback steps send a clone of the request. An
+//!   `http::Request` is `Clone` if its body is. `UploadLayer` (feature `http`) makes any body `Clone`.
+//! - **A fallback in front of a handler needs `Clone`.** Neither the request nor the response of axum is `Clone`.
+//!   [`FallbackLayer::response_with`] needs no clone.
 //! - **A closure classifies, and its types are unknown** ("implementation of `FnOnce` is not general enough" for
 //!   a closure that returns a `Class`). Write them out:
 //!   `|result: Result<&MyResponse, &MyError>, elapsed: Duration| …`.
@@ -240,7 +241,7 @@ pub use call_error::CallErrorLayer;
 #[cfg(feature = "http")]
 pub use classify::ClassifyHttp;
 pub use classify::{Cause, Class, Classify, ClassifyResult, Failure};
-pub use clone::{CloneRequest, CloneService};
+pub use clone::{CloneRequest, CloneResponse, CloneService};
 pub use concurrency::{ConcurrencyConfig, ConcurrencyLayer};
 pub use config::ConfigError;
 pub use deadline::Deadline;

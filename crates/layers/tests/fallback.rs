@@ -467,6 +467,32 @@ async fn a_fixed_response_does_not_clone_the_request() {
     assert_eq!(service.oneshot(Once).await, Ok(9));
 }
 
+/// A response that cannot be cloned.
+#[derive(Debug, PartialEq)]
+struct Page(&'static str);
+
+#[tokio::test(start_paused = true)]
+async fn fb_15_a_created_response_needs_the_class_and_no_clone() {
+    let chain = FallbackLayer::new(ClassifyResult).response_with(|class| match class {
+        Class::Rejected(Rejection::AtCapacity) => Page("busy"),
+        Class::Failure(Failure::ConnectionReset) => Page("down"),
+        class => panic!("unexpected {class:?}"),
+    });
+    for (fault, expected) in [
+        (Fault::Refused(Rejection::AtCapacity), Ok(Page("busy"))),
+        (BROKEN, Ok(Page("down"))),
+        (UNREACHED, Err(UNREACHED)), // the panic of the step is a failure of the step
+    ] {
+        let primary = service_fn(move |_: Once| async move { Err::<Page, _>(fault) });
+        assert_eq!(chain.layer(primary).oneshot(Once).await, expected);
+    }
+    // The step needs no time.
+    let primary = TimeoutLayer::new(ms(100)).unwrap().layer(script().hang());
+    let chain = self::chain().response_with(|_| 9);
+    let call = chain.layer(primary).oneshot(request_within(ms(80)));
+    assert_eq!(timed(call).await, (Ok(9), ms(80)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_step_added_to_a_clone_is_not_added_to_the_layer() {
     let base = chain().on(on(|outcomes| outcomes.local = true)).response(1);

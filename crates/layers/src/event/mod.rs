@@ -255,7 +255,7 @@ crate::labels! {
     /// The names of [`as_str`](Self::as_str) are part of the public API, as the variants are. They are the
     /// field `fallbackKind` in the responses of `tower-fanout-json`.
     pub enum FallbackKind {
-        /// A fixed response.
+        /// A fixed response, or one that a function created at once.
         Static = "static",
         /// The last good response.
         Stale = "stale",

@@ -87,7 +87,7 @@ impl<Req, Res, E> Clone for Chain<Req, Res, E> {
 }
 
 pub(super) enum Step<Req, Res, E> {
-    Static(Box<dyn Fn() -> Res + Send + Sync>),
+    Static(Box<dyn Fn(Class) -> Res + Send + Sync>),
     Call {
         kind: FallbackKind,
         call: CallStep<Req, Res, E>,

@@ -141,7 +141,7 @@ where
     ) -> Option<StepFuture<Res, E>> {
         let (kind, call) = match step {
             Step::Static(response) => {
-                let answer = self.catch_panic(index, response)?;
+                let answer = self.catch_panic(index, || response(class))?;
                 return Some(Box::pin(std::future::ready(Ok(answer))));
             }
             Step::Stale(stale) => {

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     call::CallContext,
     classify::{Class, Classify},
+    clone::{CloneRequest, CloneResponse},
     event::{Events, FallbackKind},
     oneshot::Oneshot,
     rejection::{AsRejection, BoxError, Rejection},
@@ -28,8 +29,8 @@ use crate::{
 /// A layer that responds from another source if the call failed; see the [module docs](super).
 ///
 /// A clone starts with the same steps. A step that is added to one of them later is not added to the
-/// other. The request must be `Clone` only if a step needs the request. A [fixed response](Self::response)
-/// does not.
+/// other. The request must be `Clone` only if a step needs the request. A [fixed](Self::response) and a
+/// [created](Self::response_with) response do not.
 ///
 /// ```
 /// use tower::{Layer, ServiceExt, service_fn};
@@ -94,12 +95,46 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
 
     /// Adds a fixed response to the chain. An empty response, such as `()`, `None` or JSON's `null`, is
     /// valid too.
+    ///
+    /// For a response that is not `Clone`, use [`response_with`](Self::response_with).
     #[must_use]
     pub fn response(self, response: Res) -> Self
     where
-        Res: Clone + Send + Sync + 'static,
+        Res: CloneResponse + Send + Sync + 'static,
     {
-        self.step(None, Step::Static(Box::new(move || response.clone())))
+        self.response_with(move |_| response.clone())
+    }
+
+    /// Adds a function that creates a response at once, from the [`Class`] of the call's result.
+    ///
+    /// Neither the request nor the response has to be `Clone`, so this step suits a handler of axum. The
+    /// events report the step as [`FallbackKind::Static`].
+    ///
+    /// ```
+    /// use tower::{Layer, ServiceExt, service_fn};
+    /// use tower_fanout_layers::{Class, ClassifyResult, FallbackLayer, LayerError, Rejection, WithCall};
+    ///
+    /// struct Page(&'static str); // is not `Clone`
+    /// struct Stream;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let service = FallbackLayer::new(ClassifyResult)
+    ///     .response_with(|class| match class {
+    ///         Class::Rejected(_) => Page("busy"),
+    ///         _ => Page("down"),
+    ///     })
+    ///     .layer(service_fn(|_| async { Err(LayerError::from(Rejection::AtCapacity)) }));
+    /// let page = service.oneshot(WithCall::new(Stream)).await.unwrap();
+    /// assert_eq!(page.0, "busy");
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn response_with<F>(self, response: F) -> Self
+    where
+        F: Fn(Class) -> Res + Send + Sync + 'static,
+    {
+        self.step(None, Step::Static(Box::new(response)))
     }
 
     /// Adds a function of the request and the [`Class`] of the call's result to the chain.
@@ -108,7 +143,7 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
     where
         F: Fn(Req, Class) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Res, E>> + Send + 'static,
-        Req: Clone,
+        Req: CloneRequest,
     {
         let step = Step::Call {
             kind: FallbackKind::Function,
@@ -123,7 +158,7 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
     where
         S: Service<Req, Response = Res, Error = E> + Clone + Send + Sync + 'static,
         S::Future: Send + 'static,
-        Req: Clone + Send + 'static,
+        Req: CloneRequest + Send + 'static,
         Res: 'static,
         E: Send + 'static,
     {
@@ -166,7 +201,7 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
         K: 'static,
         Store: StaleStore<K, Res> + 'static,
         Key: Fn(&Req) -> Option<K> + Send + Sync + 'static,
-        Req: Clone,
+        Req: CloneRequest,
     {
         let step = Step::Stale(Box::new(Stale::new(store, key, max_stale)));
         self.step(Some(Req::clone), step)

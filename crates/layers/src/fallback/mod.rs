@@ -1,7 +1,7 @@
 //! A layer that responds from another source if the call failed.
 //!
-//! A chain of steps is tried in order: a fixed response, the last good response, a function or another
-//! service. The first step that [covers the result](FallbackLayer::on) *and succeeds* wins. If no step
+//! A chain of steps is tried in order: a fixed or created response, the last good response, a function or
+//! another service. The first step that [covers the result](FallbackLayer::on) *and succeeds* wins. If no step
 //! succeeds, the call ends with its original failure, never with the error of a step.
 //! [`Event::FallbackFailed`] reports the failures of steps. The layers below are not affected: the
 //! breaker has recorded the original failure.
@@ -10,7 +10,7 @@
 //! The classifier also decides whether the response of a step is a success. A stale step without a
 //! response, and a function or service step without time, are skipped without an event.
 //!
-//! | result of the call | fixed or last good response | function, service |
+//! | result of the call | fixed, created or last good response | function, service |
 //! |---|---|---|
 //! | failure, 408, 425, 429, 501, 505, local rejection | yes | yes, if there is time |
 //! | [`Rejection::Deadline`] | yes | if there is time: it was [reserved](FallbackLayer::reserve), or a layer below had set an earlier deadline |
