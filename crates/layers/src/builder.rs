@@ -41,6 +41,27 @@ type NoCondition<Req> = fn(&Match, &Req) -> bool;
 /// Each method adds a new layer below those that the builder has. A method with a configuration returns the
 /// first error of the configuration.
 ///
+/// The methods in the recommended order, outermost first. The [front page](crate#a-complete-stack) has the
+/// reasons:
+///
+/// | method | layer | effect |
+/// |---|---|---|
+/// | [`events`](Self::events) | [`EventsLayer`] | sends the events of all layers below to a sink |
+/// | [`fallback`](Self::fallback) | [`FallbackLayer`] | responds from another source if the call failed |
+/// | [`deadline`](Self::deadline) | [`DeadlineLayer`] | limits the time of all attempts together |
+/// | `upload` (feature `http`) | `UploadLayer` | makes a request body repeatable, for the retry |
+/// | [`retry_failures`](Self::retry_failures) | [`RetryLayer`] | retries failures |
+/// | [`hedge`](Self::hedge) | [`HedgeLayer`] | sends further attempts while the response is late; instead of the retry |
+/// | [`throttle`](Self::throttle) | [`ThrottleLayer`] | rejects a share of the calls to a service that rejects most of them |
+/// | [`concurrency`](Self::concurrency) | [`ConcurrencyLayer`] | limits the number of concurrent calls |
+/// | [`circuit_breaker`](Self::circuit_breaker) | [`BreakerLayer`] | rejects calls to a service that keeps failing |
+/// | [`per_key`](Self::per_key) | [`PerKeyLayer`] | gives each key of the requests a limit or breaker; at the position of its template |
+/// | [`attempt_timeout`](Self::attempt_timeout) | [`TimeoutLayer`] | limits the time of one attempt |
+/// | `body_timeout` (feature `http`) | `BodyTimeoutLayer` | limits the pauses of a response body |
+/// | `chaos` (feature `chaos`) | `ChaosLayer` | injects faults |
+/// | [`layer_error`](Self::layer_error) | [`LayerErrorLayer`] | changes the error of the service to a [`LayerError`](crate::LayerError) |
+/// | [`call_error`](Self::call_error) | [`CallErrorLayer`] | changes the error of the service to a [`CallError`](crate::CallError) |
+///
 /// ```
 /// use std::time::Duration;
 /// use tower::{ServiceBuilder, ServiceExt, service_fn};

@@ -72,6 +72,30 @@ async fn each_method_adds_its_layer_below_the_others() -> Result<(), BoxError> {
     Ok(())
 }
 
+/// Returns the texts in backticks in `line`.
+fn names(line: &str) -> impl Iterator<Item = &str> {
+    line.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn the_table_of_methods_has_each_method_with_its_layer() {
+    let (mut rows, mut methods, mut layer) = (Vec::new(), Vec::new(), "");
+    for line in include_str!("../src/builder.rs").lines() {
+        if line.starts_with("/// | ") {
+            let mut cells = line.split(" | ").filter_map(|cell| names(cell).next());
+            rows.extend(cells.next().zip(cells.next()));
+        } else if line.starts_with("    /// Adds a") {
+            layer = names(line).next().unwrap();
+        } else if let Some(method) = line.strip_prefix("    fn ") {
+            methods.push((method.split(['(', '<']).next().unwrap(), layer));
+        }
+    }
+    rows.sort_unstable();
+    methods.sort_unstable();
+    assert!(methods.len() > 10, "found only {methods:?}");
+    assert_eq!(rows, methods);
+}
+
 #[test]
 fn an_invalid_configuration_is_an_error_of_the_method() {
     fn message<T>(added: Result<T, ConfigError>) -> String {
