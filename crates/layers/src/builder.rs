@@ -87,6 +87,56 @@ type NoCondition<Req> = fn(&Match, &Req) -> bool;
 ///
 /// A layer whose state is read later, that takes the handle of a breaker, or that has a sink of its own is
 /// created with `new` and added with [`ServiceBuilder::layer`].
+///
+/// # The type of a stack
+///
+/// The type of a stack lists all its layers, and the type of a closure cannot be written. For a variable, the
+/// result of a function, or a handler of axum that is a closure and keeps the stack, `impl Service<…> + Clone` is
+/// enough. A field of a struct and the `State` of axum need a type that can be written, such as tower's
+/// [`BoxCloneSyncService`]. It costs one allocation per call:
+///
+/// ```
+/// use tower::{Service, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
+/// use tower_fanout_layers::{
+///     BreakerConfig, ClassifyResult, ConfigError, LayerError, ServiceBuilderExt, WithCall,
+/// };
+///
+/// /// The request, the response and the error of the stack.
+/// type Users = BoxCloneSyncService<WithCall<u64>, String, LayerError>;
+///
+/// /// Builds the stack around a client.
+/// fn users<S>(client: S) -> Result<Users, ConfigError>
+/// where
+///     S: Service<WithCall<u64>, Response = String, Error = LayerError, Future: Send>,
+///     S: Clone + Send + Sync + 'static,
+/// {
+///     let stack = ServiceBuilder::new()
+///         .circuit_breaker("users", BreakerConfig::new(), ClassifyResult)?
+///         .service(client);
+///     Ok(BoxCloneSyncService::new(stack))
+/// }
+///
+/// /// The state of an application: in axum, `Router::with_state(App { … })`. All clones share the breaker.
+/// #[derive(Clone)]
+/// struct App {
+///     users: Users,
+/// }
+///
+/// /// A handler: in axum, the argument is `State(app): State<App>`.
+/// async fn name(app: App) -> Result<String, LayerError> {
+///     app.users.oneshot(WithCall::new(7)).await
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = service_fn(|id: WithCall<u64>| async move { Ok(format!("user {}", id.get())) });
+/// let app = App { users: users(client)? };
+/// assert_eq!(tokio::spawn(name(app)).await??, "user 7");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// [`BoxCloneSyncService`]: https://docs.rs/tower/0.5/tower/util/struct.BoxCloneSyncService.html
 pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
     /// Adds a [`DeadlineLayer`]: a limit on the time of the whole call. `config` is a [`Duration`] or a
     /// [`DeadlineConfig`].
