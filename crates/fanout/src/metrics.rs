@@ -1,4 +1,4 @@
-//! Counts events and outcomes with the `metrics` facade.
+//! Counts events and outcomes with the `metrics` facade (feature `metrics`).
 //!
 //! | metric | type | further labels | |
 //! |---|---|---|---|

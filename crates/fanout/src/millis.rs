@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Serialize, Serializer};
 
-/// A duration that is written as a number of milliseconds, with microsecond precision.
+/// A duration that is written as a number of milliseconds, with microsecond precision (feature `serde`).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Millis(pub Duration);
 

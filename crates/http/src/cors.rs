@@ -1,5 +1,5 @@
 //! Cross-origin resource sharing
-//! ([the CORS protocol of the Fetch standard](https://fetch.spec.whatwg.org/#http-cors-protocol)).
+//! ([the CORS protocol of the Fetch standard](https://fetch.spec.whatwg.org/#http-cors-protocol); feature `cors`).
 //!
 //! [`CorsLayer`] wraps tower-http's layer. Its config rejects combinations that would allow more
 //! than intended. `Access-Control-Allow-Origin` is `*` or one of the listed origins. The response to any

@@ -1,4 +1,4 @@
-//! Axum extractors for the metadata of a call, which layers in front of the handler have set.
+//! Axum extractors for the metadata of a call, which layers in front of the handler have set (feature `axum`).
 //!
 //! ```
 //! use std::time::Duration;

@@ -36,7 +36,7 @@ type OtherFailure<E> = fn(&E) -> Failure;
 #[cfg(feature = "chaos")]
 type NoCondition<Req> = fn(&Match, &Req) -> bool;
 
-/// Methods of tower's [`ServiceBuilder`] that add the layers of this crate.
+/// Methods of tower's [`ServiceBuilder`] that add the layers of this crate (feature `tower`).
 ///
 /// Each method adds a new layer below those that the builder has. A method with a configuration returns the
 /// first error of the configuration.
@@ -249,7 +249,7 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
         self.add(CallErrorLayer::new())
     }
 
-    /// Adds a [`ChaosLayer`]: injected faults. `inject` creates them.
+    /// Adds a [`ChaosLayer`]: injected faults (feature `chaos`). `inject` creates them.
     ///
     /// # Errors
     /// Returns the first error of `config`.
@@ -262,7 +262,7 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
         Ok(self.add(ChaosLayer::new(config, inject)?))
     }
 
-    /// Adds a [`BodyTimeoutLayer`]: a limit on the pauses of a response body.
+    /// Adds a [`BodyTimeoutLayer`]: a limit on the pauses of a response body (feature `http`).
     ///
     /// # Errors
     /// Returns an error if `idle` is zero.
@@ -271,7 +271,7 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
         Ok(self.add(BodyTimeoutLayer::new(idle)?))
     }
 
-    /// Adds an [`UploadLayer`], which makes request bodies of up to `max_body` bytes repeatable.
+    /// Adds an [`UploadLayer`], which makes request bodies of up to `max_body` bytes repeatable (feature `http`).
     #[cfg(feature = "http")]
     fn upload(self, max_body: u64) -> ServiceBuilder<Stack<UploadLayer, L>> {
         self.add(UploadLayer::new(max_body))

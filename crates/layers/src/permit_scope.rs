@@ -106,7 +106,7 @@ mod body {
         rejection::{AsRejection, BoxError, Rejection},
     };
 
-    /// The scope that ends when the response body has ended, failed, or was dropped.
+    /// The scope that ends when the response body has ended, failed, or was dropped (feature `http`).
     #[derive(Clone, Copy, Debug, Default)]
     pub struct UntilBodyEnd;
 
@@ -126,7 +126,7 @@ mod body {
     }
 
     pin_project! {
-        /// A response body that holds a permit until its end.
+        /// A response body that holds a permit until its end (feature `http`).
         #[derive(Debug)]
         pub struct GuardedBody<B, G> {
             #[pin]

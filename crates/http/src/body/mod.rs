@@ -55,8 +55,8 @@ config! {
         pub max: usize = 1 << 20,
         /// Maximum time for the whole body to arrive, 1 ms to 365 days. Defaults to 10 s.
         pub timeout: Duration = Duration::from_secs(10),
-        /// Decodes bodies with the content coding `gzip` or `br` in [`read_body`]. Defaults to `false`:
-        /// [`read_body`] then returns [`BodyError::Encoding`] for them.
+        /// Decodes bodies with the content coding `gzip` or `br` in [`read_body`] (feature `decompression`).
+        /// Defaults to `false`: [`read_body`] then returns [`BodyError::Encoding`] for them.
         ///
         /// A body that decodes to more than 64 KiB and more than 100 times the encoded bytes is rejected as
         /// [`BodyError::TooLarge`]. [`BodyLimitLayer`] ignores this setting and passes encoded bodies on.

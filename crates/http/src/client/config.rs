@@ -59,7 +59,7 @@ config! {
         pub allow_addresses: AddressPolicy = AddressPolicy::default(),
         /// Resolves the host name of the downstream. Defaults to the system resolver (`getaddrinfo`).
         pub resolver: Arc<dyn Resolve> = Arc::new(System),
-        /// TLS settings, used if the endpoint begins with `https://`.
+        /// TLS settings, used if the endpoint begins with `https://` (feature `tls`).
         #[cfg(feature = "tls")]
         pub tls: ClientTlsConfig = ClientTlsConfig::default(),
     }

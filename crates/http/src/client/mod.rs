@@ -1,4 +1,4 @@
-//! An HTTP client for one downstream, with pooled connections.
+//! An HTTP client for one downstream, with pooled connections (feature `client`).
 //!
 //! A call is one attempt. The client collects the whole response body inside the call, up to
 //! [`ClientConfig::max_response`], so that a timeout layer above covers the body too. The client
@@ -155,8 +155,8 @@ impl Client {
         })
     }
 
-    /// Replaces the TLS settings of this client and its clones for new connections. Open connections are
-    /// not affected. Has no effect if the endpoint does not begin with `https://`.
+    /// Replaces the TLS settings of this client and its clones for new connections (feature `tls`). Open
+    /// connections are not affected. Has no effect if the endpoint does not begin with `https://`.
     ///
     /// # Errors
     /// Returns an error if a certificate or a key cannot be used. The client then keeps its settings.

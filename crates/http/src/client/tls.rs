@@ -31,7 +31,7 @@ use crate::pem::{certificates, provider, roots};
 pub(super) const H2: &[u8] = b"h2";
 
 config! {
-    /// TLS settings of a client.
+    /// TLS settings of a client (feature `tls`).
     #[derive(Clone, Debug)]
     pub struct ClientTlsConfig {
         /// Root certificates in PEM format. `None`, the default, uses those of the system.

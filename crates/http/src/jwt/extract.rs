@@ -13,7 +13,7 @@ use crate::{
     problem::{Code, Problem},
 };
 
-/// Rejection of the [`Claims`] extractor: the request passed no [`JwtLayer`](super::JwtLayer), or is a
+/// Rejection of the [`Claims`] extractor (feature `axum`): the request passed no [`JwtLayer`](super::JwtLayer), or is a
 /// preflight that [`JwtConfig::skip_preflight`](field@super::JwtConfig::skip_preflight) let through.
 ///
 /// The response is a 500 with [`Code::AuthNotConfigured`] in both cases, because the server is

@@ -1,4 +1,5 @@
-//! Authentication of callers by JSON Web Tokens ([RFC 7519](https://www.rfc-editor.org/rfc/rfc7519)).
+//! Authentication of callers by JSON Web Tokens ([RFC 7519](https://www.rfc-editor.org/rfc/rfc7519); feature
+//! `jwt`).
 //!
 //! [`verify_jws`] parses the compact serialization of a token strictly and verifies its signature, on
 //! aws-lc, with keys that are configured ([`KeySet`]) or [fetched](jwks). Then the rules of

@@ -81,7 +81,7 @@ config! {
         pub grace: Duration = Duration::from_secs(30),
         /// Counters of the connections. By default the server has its own; pass a clone to read them.
         pub connections: Connections = Connections::default(),
-        /// Certificates for HTTPS, with HTTP/2 by ALPN. `None`, the default, serves plain HTTP.
+        /// Certificates for HTTPS, with HTTP/2 by ALPN (feature `tls`). `None`, the default, serves plain HTTP.
         #[cfg(feature = "tls")]
         pub tls: Option<ServerTls> = None,
     }

@@ -1,5 +1,5 @@
 //! An HTTP server for any tower service or axum router, with timeouts for slow and idle clients, limits
-//! on connections and their memory, and graceful shutdown.
+//! on connections and their memory, and graceful shutdown (feature `server`).
 //!
 //! ```no_run
 //! use axum::{Router, routing::get};

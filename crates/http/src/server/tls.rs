@@ -19,7 +19,7 @@ use crate::{
     tls_error::TlsErrorKind,
 };
 
-/// The certificate and key of an HTTPS server, with HTTP/2 and HTTP/1.1 by ALPN.
+/// The certificate and key of an HTTPS server, with HTTP/2 and HTTP/1.1 by ALPN (feature `tls`).
 ///
 /// The minimum version is TLS 1.2, and TLS 1.3 is preferred. The versions are not configurable.
 ///

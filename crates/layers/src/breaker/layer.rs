@@ -82,8 +82,8 @@ impl<C> BreakerLayer<C> {
 }
 
 impl<C, U> BreakerLayer<C, U> {
-    /// Classifies a call at the end of its response body, so that an error in the body is a
-    /// failure.
+    /// Classifies a call at the end of its response body, so that an error in the body is a failure
+    /// (feature `http`).
     ///
     /// If the caller drops the body early, the response's status decides. The duration of the call
     /// is the time to the response headers in either case, because the caller determines how fast

@@ -16,7 +16,7 @@ use crate::{classify::Failure, rejection::BoxError};
 /// A response with a body that can break off.
 type Breakable<B> = Response<ChaosBody<B>>;
 
-/// Returns the function that creates faults for an HTTP service. `error` creates the errors.
+/// Returns the function that creates faults for an HTTP service (feature `http`). `error` creates the errors.
 ///
 /// An injected response has no body and no headers. The body of a broken response ends with an error of
 /// the kind [`Failure::TruncatedBody`]. The service below must respond with a [`ChaosBody`], so that the
@@ -65,7 +65,7 @@ pub fn inject_http<B, E>(
 }
 
 pin_project! {
-    /// A body that may break off. The headers and the size hint still announce the whole body.
+    /// A body that may break off (feature `http`). The headers and the size hint still announce the whole body.
     #[derive(Debug)]
     pub struct ChaosBody<B> {
         // `None` after the break, and for an injected response.

@@ -1,4 +1,4 @@
-//! A layer that injects faults, to test the layers above.
+//! A layer that injects faults, to test the layers above (feature `chaos`).
 //!
 //! A list of [`Rule`]s says which share of the attempts gets which fault, and for which requests. With the
 //! feature `serde`, the rules can be read from a file:

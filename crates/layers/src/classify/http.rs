@@ -17,7 +17,7 @@ use crate::{
     rejection::AsRejection,
 };
 
-/// A classifier that reads the status of an `http::Response`.
+/// A classifier that reads the status of an `http::Response` (feature `http`).
 ///
 /// The class of an error is that of [`ClassifyResult`](super::ClassifyResult).
 ///
@@ -132,7 +132,7 @@ impl Default for ClassifyHttp {
     }
 }
 
-/// A mark in the extensions of a response whose status its caller expects.
+/// A mark in the extensions of a response whose status its caller expects (feature `http`).
 ///
 /// [`ClassifyHttp`] classifies a response with the mark as a success: it is not retried, not a failure for the
 /// circuit breaker, and not replaced by a fallback. A layer within the attempt sets the mark, if it knows what

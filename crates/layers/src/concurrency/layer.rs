@@ -121,7 +121,7 @@ impl<C, U> ConcurrencyLayer<C, U> {
         self
     }
 
-    /// Holds the permit until the response body has ended, failed, or was dropped.
+    /// Holds the permit until the response body has ended, failed, or was dropped (feature `http`).
     ///
     /// A retry above keeps a response, and with it the permit, until the next attempt has ended. To free the
     /// permit before the pause, use

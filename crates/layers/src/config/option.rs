@@ -1,5 +1,5 @@
-//! Serialization of optional fields: `None` is written as the word `off`, and read from `off` or
-//! null.
+//! Serialization of optional fields (feature `serde`): `None` is written as the word `off`, and read from
+//! `off` or null.
 //!
 //! For use with `#[serde(with = "…")]` and any type that implements serde's traits. A `Duration` does not
 //! have the form of a file there: use [`duration::option`](super::duration::option) for an

@@ -22,7 +22,7 @@ use crate::{
     timer::Timer,
 };
 
-/// A layer that limits the time of a streamed response body.
+/// A layer that limits the time of a streamed response body (feature `http`).
 ///
 /// The body ends with [`Rejection::AttemptTimeout`] if a frame takes longer than the idle timeout, and with
 /// [`Rejection::Deadline`] at the call's deadline, however steadily frames arrive. The idle time runs only
@@ -152,7 +152,7 @@ where
 }
 
 pin_project! {
-    /// A response body with an idle timeout and a deadline.
+    /// A response body with an idle timeout and a deadline (feature `http`).
     pub struct TimedBody<B> {
         // `None` once a timeout has ended the body.
         #[pin]

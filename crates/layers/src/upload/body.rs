@@ -17,7 +17,7 @@ use crate::{
     sync::{Mutex, MutexGuard, lock},
 };
 
-/// A request body that each clone reads from the start, unless the body is too large to be kept.
+/// A request body that each clone reads from the start, unless the body is too large to be kept (feature `http`).
 ///
 /// Frames that one clone has read from the caller's body are kept for the other clones. Each clone gets
 /// the same data and trailers, and [`Body::is_end_stream`] and [`Body::size_hint`] are exact for each. A

@@ -10,7 +10,7 @@ use tower_service::Service;
 use super::{ReplayBody, Upload};
 use crate::call::CallContext as _;
 
-/// A layer that makes the body of a request repeatable; see the [module docs](super).
+/// A layer that makes the body of a request repeatable (feature `http`); see the [module docs](super).
 ///
 /// ```
 /// use http::{Method, Request};

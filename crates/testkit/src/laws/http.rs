@@ -8,7 +8,7 @@ use super::Traffic;
 
 const NUMBER: HeaderName = HeaderName::from_static("x-number");
 
-/// Traffic of `GET` requests and responses with status 200, with a boxed error.
+/// Traffic of `GET` requests and responses with status 200, with a boxed error (feature `http`).
 ///
 /// The header `x-number` carries the number, and bodies are `B::default()`. If a layer changes the
 /// type of a body, map the bodies back:

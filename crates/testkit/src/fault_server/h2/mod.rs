@@ -1,4 +1,4 @@
-//! HTTP/2 with streams that are broken on purpose.
+//! HTTP/2 with streams that are broken on purpose (feature `h2`).
 //!
 //! Clients connect with prior knowledge (RFC 9113 §3.3), or over TLS with ALPN. A [`StreamFault`]
 //! describes the response on one stream.

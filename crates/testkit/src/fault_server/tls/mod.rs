@@ -1,4 +1,4 @@
-//! TLS below the responses, with valid or broken handshakes.
+//! TLS below the responses, with valid or broken handshakes (feature `tls`).
 //!
 //! | failure | constructor |
 //! |---|---|
