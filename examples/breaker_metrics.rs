@@ -1,5 +1,5 @@
 //! Metrics and logs of layers: the transitions of a circuit breaker, also those that an operator makes by
-//! hand, retries and rejections, on a page for Prometheus.
+//! hand, retries and rejections, on a page for Prometheus. Each test has a recorder of its own.
 //!
 //! ```sh
 //! cargo run -p tower-fanout-examples --example breaker_metrics
@@ -95,7 +95,8 @@ mod tests {
 
     use super::*;
 
-    /// Returns the application. The client fails for item 0 and hangs for item 9.
+    /// Returns the application, whose sinks count in a recorder of its own instead of the installed one. The client
+    /// fails for item 0 and hangs for item 9.
     fn test_app() -> Router {
         let client = service_fn(|item: WithCall<u64>| async move {
             match item.get() {

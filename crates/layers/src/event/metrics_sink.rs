@@ -41,6 +41,44 @@ use crate::breaker::State;
 /// let line = r#"fanout_breaker_transitions_total{name="prices",to="forced_open"} 1"#;
 /// assert!(page.render().contains(line));
 /// ```
+///
+/// # In a test
+///
+/// A process has one installed recorder, which all tests of the process share. A test that counts creates its sinks
+/// inside [`with_local_recorder`], with a recorder of its own. Calls may come later and on other threads, because
+/// a sink keeps its counters:
+///
+/// ```
+/// use metrics_exporter_prometheus::PrometheusBuilder;
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_fanout_layers::{
+///     BreakerConfig, BreakerLayer, ClassifyResult, LayerError, WithCall, event::MetricsSink,
+/// };
+///
+/// // In a test: #[tokio::test(start_paused = true)]
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// async fn the_third_failure_opens_the_circuit() {
+///     let recorder = PrometheusBuilder::new().build_recorder();
+///     let sink = metrics::with_local_recorder(&recorder, || MetricsSink::new("prices"));
+///     let config = BreakerConfig::new().consecutive_failures(3);
+///     let breaker = BreakerLayer::new("prices", config, ClassifyResult).unwrap().events(sink);
+///     let prices = breaker.layer(service_fn(|_: WithCall<u32>| async {
+///         Err::<u32, _>(LayerError::from("down"))
+///     }));
+///     let opened = |count| {
+///         let series = r#"fanout_breaker_transitions_total{name="prices",to="open"}"#;
+///         recorder.handle().render().contains(&format!("{series} {count}\n"))
+///     };
+///     for _ in 0..3 {
+///         assert!(opened(0));
+///         prices.clone().oneshot(WithCall::new(7)).await.unwrap_err();
+///     }
+///     assert!(opened(1));
+/// }
+/// # the_third_failure_opens_the_circuit();
+/// ```
+///
+/// [`with_local_recorder`]: https://docs.rs/metrics/0.24/metrics/fn.with_local_recorder.html
 #[derive(Clone)]
 pub struct MetricsSink {
     attempts: Counter,
