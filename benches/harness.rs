@@ -75,6 +75,8 @@ impl Case {
 }
 
 /// Makes `service` ready, calls it, and polls the call to its end.
+// Not inlined, so that a profiler can collect only this function: see `layers/main.rs`.
+#[inline(never)]
 pub(crate) fn drive<S: Service<Req>, Req>(service: &mut S, request: Req) {
     // By reference, because `black_box` would copy a moved value on both sides.
     black_box(&request);

@@ -2,7 +2,8 @@
 //! those of tower-resilience: `cargo bench -p tower-fanout-benches --bench layers`.
 //!
 //! To run one case under a profiler that counts instructions:
-//! `valgrind --tool=callgrind … --bench --only "breaker, time window" --calls 100000`.
+//! `valgrind --tool=callgrind --toggle-collect='layers::harness::drive*' … --bench --only "stack, ready"
+//! --calls 10000`.
 
 mod contention;
 #[path = "../harness.rs"]

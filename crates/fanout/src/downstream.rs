@@ -2,13 +2,11 @@
 //! recommended order.
 
 use std::{
-    future::{Future, Pending},
-    pin::Pin,
+    future::Pending,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use pin_project_lite::pin_project;
 use tower::{Layer, Service, ServiceBuilder, util::Either};
 use tower_fanout_layers::{
     AsRejection, BreakerConfig, BreakerLayer, CallContext, Classify, CloneRequest, CloneService,
@@ -308,7 +306,7 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<<Stack<S, C> as Service<Req>>::Future>;
+    type Future = <Stack<S, C> as Service<Req>>::Future;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
@@ -317,8 +315,7 @@ where
 
     #[inline]
     fn call(&mut self, request: Req) -> Self::Future {
-        let inner = self.inner.call(request);
-        ResponseFuture { inner }
+        self.inner.call(request)
     }
 }
 
@@ -343,24 +340,6 @@ impl<S, C> Service<NoRequest> for DownstreamService<S, C> {
 
     fn call(&mut self, request: NoRequest) -> Self::Future {
         match request {}
-    }
-}
-
-pin_project! {
-    /// The response future of [`DownstreamService`]. `F` is the future of its layers.
-    // Generic over the future, because each bound on the stack of layers costs the compiler seconds.
-    pub struct ResponseFuture<F> {
-        #[pin]
-        inner: F,
-    }
-}
-
-impl<F: Future> Future for ResponseFuture<F> {
-    type Output = F::Output;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        self.project().inner.poll(cx)
     }
 }
 
