@@ -143,7 +143,7 @@ impl<C: Clone> Downstream<C> {
     pub fn new(name: &str, policy: Policy, classify: C) -> Result<Self, ConfigError> {
         Self::build(name, policy, classify, |handle| {
             let off = "must be on, got off; or use `Downstream::with_optional_breaker`";
-            handle.ok_or_else(|| ConfigError::new("circuit_breaker", off))
+            handle.ok_or_else(|| ConfigError::new("circuit_breaker", off).of("Policy"))
         })
     }
 

@@ -119,14 +119,14 @@ fn an_invalid_configuration_is_an_error_of_the_method() {
         message(builder().circuit_breaker("users", breaker, ClassifyResult)),
     ];
     let fields = [
-        "total",
-        "timeout",
-        "max",
-        "max_attempts",
-        "max_hedges",
-        "k",
-        "max_keys",
-        "min_calls",
+        "DeadlineConfig.total",
+        "TimeoutConfig.timeout",
+        "ConcurrencyConfig.max",
+        "RetryConfig.max_attempts",
+        "HedgeConfig.max_hedges",
+        "ThrottleConfig.k",
+        "PerKeyConfig.max_keys",
+        "BreakerConfig.min_calls",
     ];
     for (message, field) in messages.iter().zip(fields) {
         assert!(

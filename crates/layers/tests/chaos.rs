@@ -371,15 +371,15 @@ fn invalid_rules_are_rejected_with_their_index() {
     for (inject, problem) in [
         (
             Injection::Latency(backwards),
-            "rules.1.inject.latency.max: must be >= min (2ms), got 1ms",
+            "ChaosConfig.rules.1.inject.latency.max: must be >= min (2ms), got 1ms",
         ),
         (
             Injection::Status(600),
-            "rules.1.inject.status: must be within 200 to 599, got 600",
+            "ChaosConfig.rules.1.inject.status: must be within 200 to 599, got 600",
         ),
         (
             Injection::Error(failure),
-            "rules.1.inject.error: must not be a status, use `inject: { status: ... }` instead",
+            "ChaosConfig.rules.1.inject.error: must not be a status, use `inject: { status: ... }` instead",
         ),
     ] {
         let rules = vec![Rule::new(1.0, RESET), Rule::new(1.0, inject)];

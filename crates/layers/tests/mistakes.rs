@@ -165,7 +165,7 @@ fn er_06_the_first_lines_of_each_compile_error_name_the_cure() {
 }
 
 #[test]
-fn er_06_an_error_of_a_config_names_the_field_the_range_and_the_value() {
+fn er_06_an_error_of_a_config_names_struct_field_range_and_value() {
     fn message<T>(built: Result<T, ConfigError>) -> String {
         built.err().unwrap().to_string()
     }
@@ -179,10 +179,10 @@ fn er_06_an_error_of_a_config_names_the_field_the_range_and_the_value() {
         message(ConcurrencyLayer::new(limit)),
     ];
     let expected = [
-        "timeout: must be > 0, got 0s",
-        "max_attempts: must be within 1 to 6, got 0",
-        "failure_rate: must be > 0 and <= 1, got 55.0",
-        "max: must be >= 1, got 0",
+        "TimeoutConfig.timeout: must be > 0, got 0s",
+        "RetryConfig.max_attempts: must be within 1 to 6, got 0",
+        "BreakerConfig.failure_rate: must be > 0 and <= 1, got 55.0",
+        "ConcurrencyConfig.max: must be >= 1, got 0",
     ];
     assert_eq!(messages, expected);
 }

@@ -370,7 +370,7 @@ fn key_13_a_number_of_keys_out_of_range_is_an_error() {
     let error = PerKeyLayer::new(config, limit(1), |_: &Request| 7).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "max_keys: must be within 1 to 10000000, got 0"
+        "PerKeyConfig.max_keys: must be within 1 to 10000000, got 0"
     );
 }
 

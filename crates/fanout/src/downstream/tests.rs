@@ -75,7 +75,7 @@ fn only_an_optional_breaker_can_be_off() {
     let error = Downstream::new("users", off.clone(), ClassifyResult).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "circuit_breaker: must be on, got off; or use `Downstream::with_optional_breaker`"
+        "Policy.circuit_breaker: must be on, got off; or use `Downstream::with_optional_breaker`"
     );
     for (policy, is_on) in [(off, false), (Policy::new(), true)] {
         let downstream =

@@ -60,7 +60,7 @@ fn is_dots(segment: &str) -> bool {
 }
 
 fn invalid(message: &str) -> ConfigError {
-    ConfigError::new("endpoint", message)
+    ConfigError::new("endpoint", message).of("Client")
 }
 
 /// The parts of the URI and the headers that are the same in all requests to one downstream.

@@ -110,9 +110,9 @@ impl Tls {
     pub(super) fn new(host: &str, config: &ClientConfig) -> Result<Self, ConfigError> {
         let tls = &config.tls;
         let name = tls.server_name.as_deref().unwrap_or(host).to_owned();
-        let name = name.try_into().map_err(|_| {
-            ConfigError::new("tls.server_name", "must be a DNS name or an IP address")
-        })?;
+        let name = name
+            .try_into()
+            .map_err(|_| invalid("tls.server_name", "must be a DNS name or an IP address"))?;
         let without_identity = Arc::<NoIdentity>::default();
         let builder = tls.server_verification(host)?;
         let mut rustls = match &tls.identity {
@@ -196,7 +196,7 @@ impl ClientTlsConfig {
         let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(versions)
             .map_err(|_| {
-                ConfigError::new(
+                invalid(
                     "tls.min_version",
                     "no cipher suite supports this TLS version",
                 )
@@ -214,10 +214,10 @@ impl ClientTlsConfig {
         }
         let roots = match &self.ca {
             Some(pem) => roots(pem)
-                .map_err(|message| ConfigError::new("tls.ca", message))?
+                .map_err(|message| invalid("tls.ca", message))?
                 .into(),
             None => system_roots().ok_or_else(|| {
-                ConfigError::new(
+                invalid(
                     "tls.ca",
                     "the system has no root certificates, so the CA of the service is required",
                 )
@@ -227,10 +227,15 @@ impl ClientTlsConfig {
     }
 }
 
+/// Creates an error of a field of the client's config.
+fn invalid(field: &'static str, message: &str) -> ConfigError {
+    ConfigError::new(field, message).of("ClientConfig")
+}
+
 impl Identity {
     /// Completes the rustls config with the client certificate.
     fn authenticate(&self, builder: Builder) -> Result<rustls::ClientConfig, ConfigError> {
-        let error = |message| ConfigError::new("tls.identity", message);
+        let error = |message| invalid("tls.identity", message);
         let chain = certificates(&self.chain)
             .ok_or_else(|| error("certificate chain must be in PEM format and not empty"))?;
         let key = PrivateKeyDer::from_pem_slice(&self.key)

@@ -80,7 +80,7 @@ impl Verifier {
         let (keys, rules) = (keys.into(), Rules::new(config)?);
         if self.trusted.iter().any(|one| one.rules.overlaps(&rules)) {
             let message = "each issuer must have only one set of keys and rules";
-            return Err(ConfigError::new("issuers", message));
+            return Err(ConfigError::new("issuers", message).of("VerifierConfig"));
         }
         self.trusted.push(Trusted { keys, rules });
         Ok(self)

@@ -68,7 +68,7 @@ impl ServerTls {
         let invalid = || {
             let message =
                 "the CA for client certificates is not valid PEM or has no usable certificate";
-            ConfigError::new("authority", message)
+            ConfigError::new("authority", message).of("ServerTls")
         };
         let roots = Arc::new(roots(authority).map_err(|_| invalid())?);
         let clients = WebPkiClientVerifier::builder_with_provider(roots, provider());
@@ -131,9 +131,9 @@ fn config(
 ) -> Result<ServerConfig, ConfigError> {
     let bad_chain = || {
         let message = "the certificate chain is not valid PEM or has no usable certificate";
-        ConfigError::new("chain", message)
+        ConfigError::new("chain", message).of("ServerTls")
     };
-    let bad_key = |message| ConfigError::new("key", message);
+    let bad_key = |message| ConfigError::new("key", message).of("ServerTls");
     let unusable = "the private key is not valid PEM or of an unsupported kind";
     let chain = certificates(chain).ok_or_else(bad_chain)?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| bad_key(unusable))?;

@@ -237,7 +237,10 @@ fn fault_f15_bounds_the_size_of_the_document() {
         }
     }
     let error = Merge::new(MergeConfig::new().max_bytes(0)).unwrap_err();
-    assert_eq!(error.to_string(), "max_bytes: must be >= 1, got 0");
+    assert_eq!(
+        error.to_string(),
+        "MergeConfig.max_bytes: must be >= 1, got 0"
+    );
 }
 
 #[test]

@@ -10,7 +10,7 @@
 //! assert!(RetryLayer::new(config, ClassifyResult).is_ok());
 //! let config = RetryConfig::new().max_attempts(7);
 //! let error = RetryLayer::new(config, ClassifyResult).unwrap_err();
-//! assert_eq!(error.to_string(), "max_attempts: must be within 1 to 6, got 7");
+//! assert_eq!(error.to_string(), "RetryConfig.max_attempts: must be within 1 to 6, got 7");
 //! ```
 //!
 //! The setter of an optional field takes the value itself or `None`:
@@ -59,7 +59,7 @@ mod errors;
 #[cfg(feature = "serde")]
 pub mod option;
 
-use std::{borrow::Cow, error::Error, fmt};
+use std::{any::type_name, borrow::Cow, error::Error, fmt};
 
 pub use self::errors::ConfigErrors;
 #[cfg(feature = "serde")]
@@ -70,6 +70,8 @@ pub(crate) use self::errors::check_ranges;
 /// An error about a configuration value that is out of range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
+    /// The config struct, once the error leaves its validation.
+    owner: Option<&'static str>,
     field: Cow<'static, str>,
     message: String,
 }
@@ -79,8 +81,29 @@ impl ConfigError {
     #[must_use]
     pub fn new(field: &'static str, message: impl Into<String>) -> Self {
         Self {
+            owner: None,
             field: field.into(),
             message: message.into(),
+        }
+    }
+
+    /// Sets the name of the type that has the field, which the displayed error begins with.
+    ///
+    /// [`Validate::validate`] does so for a config struct. Call this method for an error of another argument of a
+    /// constructor.
+    ///
+    /// ```
+    /// use tower_fanout_layers::ConfigError;
+    ///
+    /// let error = ConfigError::new("idle", "must be > 0, got 0s").of("BodyTimeoutLayer");
+    /// assert_eq!(error.to_string(), "BodyTimeoutLayer.idle: must be > 0, got 0s");
+    /// assert_eq!(error.field(), "idle");
+    /// ```
+    #[must_use]
+    pub fn of(self, owner: &'static str) -> Self {
+        Self {
+            owner: Some(owner),
+            ..self
         }
     }
 
@@ -88,12 +111,13 @@ impl ConfigError {
     #[must_use]
     pub fn under(self, parent: &str) -> Self {
         Self {
+            owner: None, // of the struct that has `parent`, which is not known here
             field: format!("{parent}.{}", self.field).into(),
             ..self
         }
     }
 
-    /// Returns the path of the field. The names of nested fields are joined by dots.
+    /// Returns the path of the field, without the config struct. The names of nested fields are joined by dots.
     #[must_use]
     pub fn field(&self) -> &str {
         &self.field
@@ -108,6 +132,9 @@ impl ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(owner) = self.owner {
+            write!(f, "{owner}.")?;
+        }
         write!(f, "{}: {}", self.field, self.message)
     }
 }
@@ -122,15 +149,16 @@ pub trait Validate {
     /// Checks all values.
     ///
     /// # Errors
-    /// Returns the first error of [`errors`](Self::errors).
+    /// Returns the first error of [`errors`](Self::errors), with the name of this type.
     fn validate(&self) -> Result<(), ConfigError> {
-        self.errors().into_iter().next().map_or(Ok(()), Err)
+        let first = self.errors().into_iter().next();
+        first.map_or(Ok(()), |error| Err(error.of(name::<Self>())))
     }
 
     /// Returns `self` if all values are valid.
     ///
     /// # Errors
-    /// Returns the first error of [`errors`](Self::errors).
+    /// Returns the first error of [`errors`](Self::errors), with the name of this type.
     fn validated(self) -> Result<Self, ConfigError>
     where
         Self: Sized,
@@ -144,4 +172,15 @@ impl<T: Validate> Validate for Option<T> {
     fn errors(&self) -> Vec<ConfigError> {
         self.iter().flat_map(Validate::errors).collect()
     }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        self.as_ref().map_or(Ok(()), Validate::validate)
+    }
+}
+
+/// Returns the name of the type `T`, without its path and its arguments.
+fn name<T: ?Sized>() -> &'static str {
+    let path = type_name::<T>();
+    let path = path.split('<').next().unwrap_or(path);
+    path.rsplit("::").next().unwrap_or(path)
 }

@@ -65,7 +65,7 @@ impl BodyTimeoutLayer {
     /// Returns an error if `idle` is zero.
     pub fn new(idle: Duration) -> Result<Self, ConfigError> {
         if idle.is_zero() {
-            return Err(ConfigError::new("idle", "must be > 0, got 0s"));
+            return Err(ConfigError::new("idle", "must be > 0, got 0s").of("BodyTimeoutLayer"));
         }
         Ok(Self { idle })
     }

@@ -41,7 +41,7 @@ impl JwksUrl {
             }
             Some(_) => "a JWKS URL must use https, or http on a loopback host",
         };
-        Err(ConfigError::new("url", message))
+        Err(ConfigError::new("url", message).of("JwksUrl"))
     }
 
     /// Returns the URL without its path and query.
