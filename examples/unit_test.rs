@@ -86,7 +86,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_breaker_opens_after_three_failures() {
-        let prices = prices().respond_with(|_| Err("down".into()));
+        let prices = prices().fail("down");
         let service = careful(prices.clone()).unwrap();
         for _ in 0..5 {
             service.clone().oneshot(ask()).await.unwrap_err();

@@ -13,12 +13,12 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use tower::{ServiceExt, timeout::Timeout};
+//! use tower::{BoxError, ServiceExt, timeout::Timeout};
 //! use tower_fanout_testkit::script::ScriptedService;
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() {
-//! let script = ScriptedService::new()
+//! let script = ScriptedService::<_, _, BoxError>::new()
 //!     .fail("broken").times(2)
 //!     .respond("late").after(Duration::from_secs(2))
 //!     .respond("fine");
@@ -134,15 +134,16 @@ impl<Req, Res, E> ScriptedService<Req, Res, E> {
         self.respond_with(move |_| Ok(response.clone()))
     }
 
-    /// Adds a step that fails with a clone of `error`.
+    /// Adds a step that fails with a clone of `error`, converted into the error of the service.
     ///
-    /// Use [`respond_with`](Self::respond_with) for errors that are not `Clone`.
+    /// The error of the service need not be `Clone`: a text can become a boxed error. Use
+    /// [`respond_with`](Self::respond_with) for an error that depends on the request.
     #[must_use]
-    pub fn fail(self, error: E) -> Self
+    pub fn fail<T>(self, error: T) -> Self
     where
-        E: Clone + Send + Sync + 'static,
+        T: Into<E> + Clone + Send + Sync + 'static,
     {
-        self.respond_with(move |_| Err(error.clone()))
+        self.respond_with(move |_| Err(error.clone().into()))
     }
 
     /// Adds a step whose future stays pending forever and never wakes its task.
