@@ -9,8 +9,10 @@ mod aggregate;
 mod auth;
 mod certificate;
 mod check;
+mod deserialize;
 mod diagnostic;
 mod downstream;
+mod file;
 mod node;
 mod plan;
 mod policy;
@@ -19,9 +21,11 @@ mod reader;
 mod redact;
 mod route_path;
 mod route_table;
+mod schema;
 mod server;
 #[cfg(test)]
 mod tests;
+mod text;
 mod tls;
 mod tree;
 mod validate;
@@ -31,7 +35,8 @@ use std::{fmt, fs::File, io::Read, path::Path, time::Duration};
 
 use http::Method;
 use indexmap::IndexMap;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tower_fanout::{
     Plan,
     layers::{Priority, fallback::OutcomeSet},
@@ -104,7 +109,7 @@ pub(crate) struct Logs {
 }
 
 /// Output format of logs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LogFormat {
     /// `Human` if standard error is a terminal, `Json` otherwise.

@@ -2,17 +2,15 @@
 
 use indexmap::IndexMap;
 use tower_fanout_http::trace::TraceLayer;
-use tracing_subscriber::EnvFilter;
 
 use super::{
-    Config, LogFormat, Logs, Report, Tier, auth,
+    Config, Logs, Report, Tier, auth,
     diagnostic::{Diagnostic, Severity},
-    downstream, plan, policy,
+    downstream, file, plan, policy,
     reader::{Diagnostics, ValueReader},
     server,
     tree::{Kind, Tree},
     validate::reach::check_unused,
-    value::{within, word},
 };
 
 /// Parses and validates `text`.
@@ -69,8 +67,12 @@ fn root(reader: &ValueReader<'_>) -> Config {
         );
     }
     let server = root.take("server").as_ref().map(server::server);
-    let (logs, trace, server_timing) = telemetry(root.take("telemetry"));
-    let tiers = tiers(root.members("tiers"));
+    let telemetry = root.get("telemetry", ValueReader::read::<file::Telemetry>);
+    let telemetry = telemetry.unwrap_or_default();
+    let tiers = root.get("tiers", ValueReader::read::<IndexMap<String, file::Tier>>);
+    let tiers: IndexMap<_, _> = (tiers.unwrap_or_default().into_iter())
+        .map(|(name, read)| (name, tier(&read)))
+        .collect();
     let jwt = auth::auth(root.take("auth"), &tiers);
     let policies = policy::policies(root.members("policies"));
     let downstreams = downstream::downstreams(root.members("downstreams"), &policies);
@@ -101,9 +103,12 @@ fn root(reader: &ValueReader<'_>) -> Config {
     root.finish();
     Config {
         server: server.unwrap_or_default(),
-        logs,
-        trace,
-        server_timing,
+        logs: Logs {
+            format: telemetry.logs.format,
+            level: telemetry.logs.level.0.0,
+        },
+        trace: trace(telemetry.tracing),
+        server_timing: telemetry.server_timing,
         jwt,
         tiers,
         downstreams,
@@ -114,68 +119,17 @@ fn root(reader: &ValueReader<'_>) -> Config {
     }
 }
 
-/// Reads the `telemetry` part: logs, trace propagation, and the `server_timing` switch.
-fn telemetry(reader: Option<ValueReader<'_>>) -> (Logs, TraceLayer, bool) {
-    let mut logs = Logs {
-        format: LogFormat::Auto,
-        level: "info".into(),
-    };
-    let mut trace = TraceLayer::new();
-    let Some(reader) = reader else {
-        return (logs, trace, false);
-    };
-    let mut map = reader.as_map();
-    if let Some(reader) = map.take("logs") {
-        let mut map = reader.as_map();
-        map.set("format", &mut logs.format, ValueReader::get);
-        map.set("level", &mut logs.level, level);
-        map.finish();
-    }
-    map.set("tracing", &mut trace, |reader| Some(tracing(reader)));
-    let server_timing = map.is_on("server_timing");
-    map.finish();
-    (logs, trace, server_timing)
-}
-
-fn tracing(reader: &ValueReader<'_>) -> TraceLayer {
-    let mut map = reader.as_map();
-    let trust = map.get("trust", ValueReader::get).unwrap_or(true);
-    let baggage = map.get("baggage", |reader| Some(reader.each(ValueReader::text)));
-    map.not_built(&[("otlp", "trace export"), ("sample", "trace export")]);
-    map.finish();
-    let layer = TraceLayer::new().trust(trust);
+fn trace(tracing: file::Tracing) -> TraceLayer {
+    let layer = TraceLayer::new().trust(tracing.trust);
     // Without trust, the layer ignores the list of baggage keys, as it does all incoming context.
-    match baggage {
+    match tracing.baggage {
         Some(keys) => layer.baggage(keys),
         None => layer,
     }
 }
 
-/// Reads a level, or a filter with levels of targets, such as `info,tower_fanout=debug`.
-fn level(reader: &ValueReader<'_>) -> Option<String> {
-    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-    if !reader.text()?.contains(['=', ',']) {
-        return word(reader, &LEVELS.map(|level| (level, level))).map(str::to_owned);
+fn tier(tier: &file::Tier) -> Tier {
+    Tier {
+        max_concurrency: tier.max_concurrency,
     }
-    reader.parse("a filter such as \"info,tower_fanout=debug\"", |filter| {
-        // `EnvFilter` takes a word that is no level as a target, for which it logs everything.
-        let is_level = |item: &str| LEVELS.contains(&item.rsplit('=').next().unwrap_or(item));
-        let sound = filter.split(',').all(is_level) && filter.parse::<EnvFilter>().is_ok();
-        sound.then(|| filter.to_owned())
-    })
-}
-
-fn tiers(members: Vec<(String, ValueReader<'_>)>) -> IndexMap<String, Tier> {
-    members
-        .into_iter()
-        .map(|(name, reader)| (name, tier(&reader)))
-        .collect()
-}
-
-fn tier(reader: &ValueReader<'_>) -> Tier {
-    let mut map = reader.as_map();
-    map.not_built(&[("rate", "rate limiting"), ("burst", "rate limiting")]);
-    let max_concurrency = map.get("max_concurrency", |reader| within(reader, 1, 10));
-    map.finish();
-    Tier { max_concurrency }
 }

@@ -3,12 +3,14 @@
 use std::{cell::RefCell, fmt::Display};
 
 use indexmap::IndexMap;
+use schemars::JsonSchema;
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde_json::Value;
 use tower_fanout::layers::config::Validate;
 
 use super::{
     diagnostic::{Diagnostic, Position, Severity},
+    schema,
     tree::{Kind, Tree},
     value::did_you_mean,
 };
@@ -71,8 +73,11 @@ impl<'t> ValueReader<'t> {
     }
 
     /// Reports a value that is not of the type `expected`.
-    fn wrong_type(&self, expected: &str) {
-        let got = self.tree.type_name();
+    pub(super) fn wrong_type(&self, expected: &str) {
+        let got = match &self.tree.kind {
+            Kind::Scalar(value @ (Value::Number(_) | Value::Bool(_))) => value.to_string(),
+            _ => self.tree.type_name().to_owned(),
+        };
         self.error("type", format!("expected {expected}, got {got}"));
     }
 
@@ -121,6 +126,13 @@ impl<'t> ValueReader<'t> {
                 None
             }
         }
+    }
+
+    /// Reads the valid part of the value. Reports every mistake in it.
+    pub(super) fn read<T: DeserializeOwned + JsonSchema>(&self) -> Option<T> {
+        let valid = schema::check(&schema::of::<T>(), self)?;
+        let read = T::deserialize(&valid);
+        read.map_err(|error| self.error("invalid", error)).ok()
     }
 
     pub(super) fn text(&self) -> Option<String> {
@@ -271,7 +283,7 @@ impl<'t> ValueReader<'t> {
     }
 
     /// Returns `true` if the file has a value at a dotted path below this one.
-    fn has(&self, path: &str) -> bool {
+    pub(super) fn has(&self, path: &str) -> bool {
         let value = path.split('.').try_fold(self.tree, |tree, step| {
             let (_, value) = tree.members()?.get(step)?;
             Some(value)
@@ -293,6 +305,11 @@ impl<'t> ValueReader<'t> {
             }
         }
         reader
+    }
+
+    /// Returns a reader of the member `name`, whose value is `value`.
+    pub(super) fn member(&self, name: &str, value: &'t Tree) -> Self {
+        self.child(value, &format!(".{name}"))
     }
 
     /// Returns a reader of the member `name` that reports mistakes at the position of its key.

@@ -2,7 +2,6 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use tower_fanout::layers::config::Validate;
 use tower_fanout_http::{
     body::BodyLimitConfig,
     correlation::CorrelationConfig,
@@ -12,10 +11,10 @@ use tower_fanout_http::{
 };
 
 use super::{
-    node::method,
-    reader::{MapReader, ValueReader},
+    file,
+    reader::ValueReader,
+    text::Parsed,
     tls::{CertFile, CertKind, PairFiles, ReloadableCert},
-    value::{address, duration, head_size, header_name, in_range, size, word},
 };
 
 /// The listeners and their limits.
@@ -58,62 +57,48 @@ impl Default for Server {
     }
 }
 
-/// Maximum of `drain.delay`, for which the process serves after SIGTERM.
-const LONGEST_DELAY: Duration = Duration::from_secs(3_600);
-
 pub(super) fn server(reader: &ValueReader<'_>) -> Server {
-    let mut server = Server::default();
-    let mut map = reader.as_map();
-    addresses(&mut map, &mut server);
-    server.certificate = map.get("tls", tls);
-    let certificate = server.certificate.as_ref();
-    let config = &mut server.config;
-    config.tls = certificate.map(|certificate| certificate.tls.clone());
-    if let Some(reader) = map.take("timeouts") {
-        timeouts(&reader, config, &mut server.body);
+    let file: file::Server = reader.read().unwrap_or_default();
+    check_addresses(reader, file.listen.0, file.admin.0);
+    let certificate = file.tls.and_then(|_| certificate(&reader.at("tls")));
+    let mut config = ServerConfig::default()
+        .header_timeout(file.timeouts.header.0)
+        .idle_timeout(file.timeouts.idle.0)
+        .write_timeout(file.timeouts.write.0)
+        .max_connections(file.max_connections)
+        .max_head(file.max_head.0.0)
+        .grace(file.drain.timeout.0);
+    config.tls = (certificate.as_ref()).map(|certificate| certificate.tls.clone());
+    Server {
+        listen: file.listen.0,
+        admin: file.admin.0,
+        config,
+        certificate,
+        body: BodyLimitConfig::default()
+            .max(file.max_body.0.0)
+            .timeout(file.timeouts.body.0)
+            .decode(file.decode_bodies),
+        drain_delay: file.drain.delay.0,
+        proxies: ForwardedLayer::new(file.trusted_proxies.into_iter().map(|network| network.0))
+            .header(match file.forwarded_header {
+                file::Forwarded::XForwardedFor => ForwardedHeader::XForwardedFor,
+                file::Forwarded::Forwarded => ForwardedHeader::Forwarded,
+            }),
+        cors: file
+            .cors
+            .and_then(|cors| self::cors(cors, &reader.at("cors"))),
+        correlation: CorrelationConfig::default()
+            .trust(file.correlation.trust)
+            .request_id_first(file.correlation.first == file::CorrelationHeader::XRequestId),
     }
-    map.set(
-        "max_connections",
-        &mut config.max_connections,
-        ValueReader::get,
-    );
-    map.set("max_head", &mut config.max_head, head_size);
-    map.set("max_body", &mut server.body.max, size);
-    map.set("decode_bodies", &mut server.body.decode, ValueReader::get);
-    if let Some(drain) = map.take("drain") {
-        let mut drain = drain.as_map();
-        drain.set("delay", &mut server.drain_delay, |reader| {
-            in_range(reader, duration(reader)?, Duration::ZERO, LONGEST_DELAY)
-        });
-        drain.set("timeout", &mut config.grace, duration);
-        drain.finish();
-    }
-    for problem in config.errors() {
-        let key = match problem.field() {
-            // The field has another name and place in the file.
-            "grace" => "drain.timeout",
-            key => key,
-        };
-        let reader = reader.at(key);
-        reader.error("invalid", reader.tree.quote_in(problem.message()));
-    }
-    server.proxies = proxies(&mut map);
-    server.cors = map.get("cors", cors);
-    if let Some(reader) = map.take("correlation") {
-        server.correlation = correlation(&reader);
-    }
-    map.finish();
-    server
 }
 
-fn addresses(map: &mut MapReader<'_>, server: &mut Server) {
-    map.set("listen", &mut server.listen, address);
-    map.set("admin", &mut server.admin, address);
-    let (listen, admin) = (server.listen, server.admin);
+/// Reports addresses that cannot both be bound, and an admin address that other hosts reach.
+fn check_addresses(reader: &ValueReader<'_>, listen: SocketAddr, admin: SocketAddr) {
     // An address that is not written has its default.
-    let (at_listen, at_admin) = (map.take("listen"), map.take("admin"));
+    let at = |key: &str| reader.has(key).then(|| reader.at(key));
     if overlap(listen, admin) {
-        if let Some(reader) = at_admin.or(at_listen) {
+        if let Some(reader) = at("admin").or_else(|| at("listen")) {
             let message = if listen == admin {
                 format!("listen and admin must differ, got {admin} for both")
             } else {
@@ -123,7 +108,7 @@ fn addresses(map: &mut MapReader<'_>, server: &mut Server) {
         }
         return;
     }
-    if let Some(reader) = at_admin
+    if let Some(reader) = at("admin")
         && !admin.ip().is_loopback()
     {
         let message = format!(
@@ -142,21 +127,15 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() == other.port() && one.port() != 0 && same_host
 }
 
-/// Bounds of client timeouts. Shorter ones would cut well-behaved clients, longer ones would not
-/// protect the server.
-const SHORTEST: Duration = Duration::from_millis(10);
-const LONGEST: Duration = Duration::from_secs(3600);
-
 /// Reads the certificate and the optional CA for client certificates.
-fn tls(reader: &ValueReader<'_>) -> Option<ReloadableCert> {
-    let mut map = reader.as_map();
-    let (cert, key) = (map.require("cert_file"), map.require("key_file"));
-    let clients = map.take("client_ca_file");
-    map.finish();
+fn certificate(reader: &ValueReader<'_>) -> Option<ReloadableCert> {
+    let (cert, key) = (reader.at("cert_file"), reader.at("key_file"));
+    let clients = reader
+        .has("client_ca_file")
+        .then(|| reader.at("client_ca_file"));
     let authority = clients
         .as_ref()
         .map(|reader| CertFile::load(reader, CertKind::Authorities));
-    let (cert, key) = (cert?, key?);
     let (pair, chain, secret) = PairFiles::load(&cert, &key)?;
     // An unreadable CA file must not become `None`, which admits every client.
     let authority = authority.map_or(Some(None), |authority| authority.map(Some))?;
@@ -175,60 +154,17 @@ fn tls(reader: &ValueReader<'_>) -> Option<ReloadableCert> {
     })
 }
 
-fn timeouts(reader: &ValueReader<'_>, config: &mut ServerConfig, body: &mut BodyLimitConfig) {
-    let mut map = reader.as_map();
-    for (key, timeout) in [
-        ("header", &mut config.header_timeout),
-        ("body", &mut body.timeout),
-        ("idle", &mut config.idle_timeout),
-        ("write", &mut config.write_timeout),
-    ] {
-        map.set(key, timeout, |reader| {
-            in_range(reader, duration(reader)?, SHORTEST, LONGEST)
-        });
-    }
-    map.finish();
-}
-
-fn proxies(map: &mut MapReader<'_>) -> ForwardedLayer {
-    let proxies = ForwardedLayer::new(map.each("trusted_proxies", |reader| {
-        reader.parse("a network such as \"10.0.0.0/8\"", |text| text.parse().ok())
-    }));
-    let words = [
-        ("x-forwarded-for", ForwardedHeader::XForwardedFor),
-        ("forwarded", ForwardedHeader::Forwarded),
-    ];
-    match map.get("forwarded_header", |reader| word(reader, &words)) {
-        Some(header) => proxies.header(header),
-        None => proxies,
-    }
-}
-
-fn cors(reader: &ValueReader<'_>) -> Option<CorsConfig> {
-    let mut config = CorsConfig::default();
-    let mut map = reader.as_map();
-    let texts = |reader: &ValueReader<'_>| Some(reader.each(ValueReader::text));
-    config.origins = map.get_required("origins", texts).unwrap_or_default();
-    let headers = |reader: &ValueReader<'_>| Some(reader.each(header_name));
-    map.set("methods", &mut config.methods, |reader| {
-        Some(reader.each(method))
-    });
-    map.set("headers", &mut config.headers, headers);
-    map.set("expose", &mut config.expose, headers);
-    map.set("credentials", &mut config.credentials, ValueReader::get);
-    map.set("max_age", &mut config.max_age, duration);
-    map.finish();
+fn cors(file: file::Cors, reader: &ValueReader<'_>) -> Option<CorsConfig> {
+    let config = CorsConfig::default()
+        .origins(file.origins)
+        .methods(values(file.methods))
+        .headers(values(file.headers))
+        .expose(values(file.expose))
+        .credentials(file.credentials)
+        .max_age(file.max_age.0);
     reader.check(&config).then_some(config)
 }
 
-fn correlation(reader: &ValueReader<'_>) -> CorrelationConfig {
-    let mut config = CorrelationConfig::default();
-    let mut map = reader.as_map();
-    map.set("trust", &mut config.trust, ValueReader::get);
-    let words = [("x-correlation-id", false), ("x-request-id", true)];
-    map.set("first", &mut config.request_id_first, |reader| {
-        word(reader, &words)
-    });
-    map.finish();
-    config
+fn values<T>(parsed: Vec<Parsed<T>>) -> Vec<T> {
+    parsed.into_iter().map(|parsed| parsed.0).collect()
 }

@@ -69,6 +69,27 @@ impl Tree {
         }
     }
 
+    /// Returns the map with other members, at the same position.
+    pub(super) fn with_members(&self, members: IndexMap<String, (Position, Self)>) -> Self {
+        self.with_kind(Kind::Map {
+            members,
+            repeated: Vec::new(),
+        })
+    }
+
+    /// Returns the list with other items, at the same position.
+    pub(super) fn with_items(&self, items: Vec<Self>) -> Self {
+        self.with_kind(Kind::List(items))
+    }
+
+    fn with_kind(&self, kind: Kind) -> Self {
+        Self {
+            kind,
+            position: self.position,
+            written: self.written.clone(),
+        }
+    }
+
     /// Returns the value without positions.
     pub(super) fn to_json(&self) -> Value {
         match &self.kind {

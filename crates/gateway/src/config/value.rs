@@ -1,6 +1,6 @@
 //! Reads single values: durations, sizes, numbers within bounds, and names from a known set.
 
-use std::{fmt::Debug, net::SocketAddr, time::Duration};
+use std::{fmt::Debug, time::Duration};
 
 use http::{HeaderName, Uri};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -80,12 +80,6 @@ pub(super) fn file(reader: &ValueReader<'_>) -> Option<Vec<u8>> {
             reader.error("unreadable", message);
         })
         .ok()
-}
-
-/// Reads an IP address with a port.
-pub(super) fn address(reader: &ValueReader<'_>) -> Option<SocketAddr> {
-    let parse = |text: &str| text.parse().ok();
-    reader.parse("an address such as \"0.0.0.0:8080\"", parse)
 }
 
 /// Reads a URL. `example` is a valid one.

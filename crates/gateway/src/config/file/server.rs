@@ -1,0 +1,148 @@
+//! The part `server`.
+
+use std::{net::SocketAddr, time::Duration};
+
+use http::{HeaderName, Method};
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tower_fanout_http::{
+    body::BodyLimitConfig, correlation::CorrelationConfig, cors::CorsConfig, server::ServerConfig,
+};
+
+use super::{
+    super::text::{Parsed, Size},
+    section,
+};
+
+section! {
+    /// Listeners, limits of connections and requests, and the callers that are trusted.
+    Server {
+        /// Public address.
+        listen: Parsed<SocketAddr> = Parsed(SocketAddr::from(([0, 0, 0, 0], 8080))),
+        /// Address for health checks and metrics. It has no authentication, so other hosts must not reach it.
+        admin: Parsed<SocketAddr> = Parsed(SocketAddr::from(([127, 0, 0, 1], 9901))),
+        /// Certificate of the public address. Without it, the gateway serves plain HTTP.
+        tls: Option<ServerTls> = None,
+        /// Time limits of connections to the public address.
+        timeouts: Timeouts = Timeouts::default(),
+        /// Maximum number of open connections. Further ones wait to be accepted.
+        #[schemars(range(min = 1, max = 1_000_000))]
+        max_connections: usize = ServerConfig::default().max_connections,
+        /// Maximum size of a request head.
+        #[schemars(extend("x-minimum" = "8KiB", "x-maximum" = "1GiB"))]
+        max_head: Parsed<Size> = Parsed(Size(ServerConfig::default().max_head)),
+        /// Maximum size of a request body.
+        max_body: Parsed<Size> = Parsed(Size(BodyLimitConfig::default().max)),
+        /// Decodes request bodies in gzip and Brotli. The limits apply to the decoded body.
+        decode_bodies: bool = BodyLimitConfig::default().decode,
+        /// Stop of the process after SIGTERM.
+        drain: Drain = Drain::default(),
+        /// Networks of proxies that may send forwarding headers and deadlines.
+        trusted_proxies: Vec<Parsed<IpNet>> = Vec::new(),
+        /// Header in which the trusted proxies send the address of the client.
+        forwarded_header: Forwarded = Forwarded::default(),
+        /// Requests that pages of other origins may send. Without it, browsers hide responses from them.
+        cors: Option<Cors> = None,
+        /// Correlation ids of callers.
+        correlation: Correlation = Correlation::default(),
+    }
+}
+
+/// The certificate of the public address.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct ServerTls {
+    /// File with the certificate chain, in PEM.
+    pub(in crate::config) cert_file: String,
+    /// File with the private key, in PEM.
+    pub(in crate::config) key_file: String,
+    /// File with the CA certificates that client certificates must come from, in PEM. If set, a client must have
+    /// one.
+    pub(in crate::config) client_ca_file: Option<String>,
+}
+
+section! {
+    /// Time limits of connections to the public address.
+    Timeouts {
+        /// Maximum time for a request head to arrive.
+        #[schemars(extend("x-minimum" = "10ms", "x-maximum" = "1h"))]
+        header: Parsed<Duration> = Parsed(ServerConfig::default().header_timeout),
+        /// Maximum time for a request body to arrive.
+        #[schemars(extend("x-minimum" = "10ms", "x-maximum" = "1h"))]
+        body: Parsed<Duration> = Parsed(BodyLimitConfig::default().timeout),
+        /// Maximum time between two requests on a connection.
+        #[schemars(extend("x-minimum" = "10ms", "x-maximum" = "1h"))]
+        idle: Parsed<Duration> = Parsed(ServerConfig::default().idle_timeout),
+        /// Maximum time without write progress while a response is pending.
+        #[schemars(extend("x-minimum" = "10ms", "x-maximum" = "1h"))]
+        write: Parsed<Duration> = Parsed(ServerConfig::default().write_timeout),
+    }
+}
+
+section! {
+    /// Stop of the process after SIGTERM.
+    Drain {
+        /// Time during which new requests are still accepted, while `/readyz` fails.
+        #[schemars(extend("x-maximum" = "1h"))]
+        delay: Parsed<Duration> = Parsed(Duration::from_secs(5)),
+        /// Maximum time for requests in flight to complete after that.
+        #[schemars(extend("x-maximum" = "1h"))]
+        timeout: Parsed<Duration> = Parsed(ServerConfig::default().grace),
+    }
+}
+
+/// A header in which a proxy sends the address of the client.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum Forwarded {
+    /// `X-Forwarded-For`.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+}
+
+section! {
+    /// Requests that pages of other origins may send.
+    Cors {
+        /// Allowed origins, such as `https://shop.example`, or only `*` for every origin.
+        #[schemars(required)]
+        origins: Vec<String> = Vec::new(),
+        /// Allowed methods.
+        methods: Vec<Parsed<Method>> = parsed(CorsConfig::default().methods),
+        /// Allowed request headers.
+        headers: Vec<Parsed<HeaderName>> = parsed(CorsConfig::default().headers),
+        /// Response headers that pages may read.
+        expose: Vec<Parsed<HeaderName>> = parsed(CorsConfig::default().expose),
+        /// Allows browsers to send cookies and client certificates. Cannot be combined with `*`.
+        credentials: bool = CorsConfig::default().credentials,
+        /// Time for which a browser may cache the response to a preflight request.
+        max_age: Parsed<Duration> = Parsed(CorsConfig::default().max_age),
+    }
+}
+
+fn parsed<T>(values: Vec<T>) -> Vec<Parsed<T>> {
+    values.into_iter().map(Parsed).collect()
+}
+
+section! {
+    /// Correlation ids of callers.
+    Correlation {
+        /// Accepts the ids of callers. Otherwise each request gets a new one.
+        trust: bool = CorrelationConfig::default().trust,
+        /// Header whose id is used if a request has both.
+        first: CorrelationHeader = CorrelationHeader::default(),
+    }
+}
+
+/// A header with a correlation id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum CorrelationHeader {
+    /// `X-Correlation-Id`.
+    #[default]
+    XCorrelationId,
+    /// `X-Request-Id`.
+    XRequestId,
+}
