@@ -83,7 +83,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_failed_call_is_retried_and_a_circuit_outlives_an_event() {
         let users = ScriptedService::new()
-            .respond_with(|_| Err(Failure::ConnectionReset.into()))
+            .fail(Failure::ConnectionReset)
             .respond("Ada");
         let function = function(users.clone()).unwrap();
         assert_eq!(run(&function, 7).await.unwrap(), "hello Ada");

@@ -193,7 +193,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_page_without_orders_lists_them_as_missing() {
-        let orders = ScriptedService::new().respond_with(|_| Err("the archive is closed".into()));
+        let orders = ScriptedService::new().fail("the archive is closed");
         let services = Services {
             orders,
             ..Services::new()
@@ -209,7 +209,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn tips_have_a_fallback() {
-        let tips = ScriptedService::new().respond_with(|_| Err("no recommendations".into()));
+        let tips = ScriptedService::new().fail("no recommendations");
         let services = Services {
             tips,
             ..Services::new()

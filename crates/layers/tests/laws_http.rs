@@ -108,8 +108,8 @@ async fn breaker_until_body_end_keeps_the_laws() {
     let never_opens = |inner| MapResponse::new(layer(None).layer(inner), without_response_body);
     Laws::new(CALLS, never_opens).check().await;
     let open = layer(Some(1));
-    let broken = ScriptedService::<Request<Whole>, Response<Whole>, _>::new();
-    let broken = broken.respond_with(|_| Err(BoxError::from("broken")));
+    let broken = ScriptedService::<Request<Whole>, Response<Whole>, BoxError>::new();
+    let broken = broken.fail("broken");
     let call = open.layer(broken).oneshot(Request::default());
     assert!(call.await.is_err());
     Laws::new(CALLS, |inner| {
