@@ -115,7 +115,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_endpoint_gets_no_calls_while_its_circuit_is_open_and_then_a_probe() {
         let (good, bad) = (Script::new().respond("Ada"), Script::new());
-        let bad = bad.respond_with(|_| Err(Failure::ConnectionReset.into()));
+        let bad = bad.fail(Failure::ConnectionReset);
         let users = balanced([good, bad.clone()], 8, 16).unwrap();
         let call = async || users.clone().oneshot(WithCall::new(7).idempotent()).await;
         // Both endpoints get calls, until five of the second have failed.
@@ -139,7 +139,7 @@ mod tests {
         let call = async |delay| {
             tokio::time::sleep(Duration::from_millis(delay)).await;
             let call = users.clone().oneshot(WithCall::new(7));
-            *call.await.unwrap_err().as_rejection().unwrap()
+            call.await.unwrap_err().as_rejection().unwrap()
         };
         // Each endpoint has a call, the balancer and the queue have one more each, and the queue is full.
         let rejections = tokio::join!(call(0), call(1), call(2), call(3), call(4));

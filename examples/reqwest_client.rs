@@ -123,6 +123,6 @@ mod tests {
             .oneshot(post(&server))
             .await
             .unwrap_err();
-        assert_eq!(error.as_rejection(), Some(&Rejection::AttemptTimeout));
+        assert_eq!(error.as_rejection(), Some(Rejection::AttemptTimeout));
     }
 }

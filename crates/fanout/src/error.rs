@@ -118,13 +118,13 @@ impl From<Rejection> for FanOutError {
 /// So `?` converts the error of a failed run into a `Problem` of the crate `tower-fanout-http` with the status 503,
 /// 504 or 502.
 impl AsRejection for FanOutError {
-    fn as_rejection(&self) -> Option<&Rejection> {
+    fn as_rejection(&self) -> Option<Rejection> {
         match self {
-            Self::Rejected(rejection) => Some(rejection),
+            Self::Rejected(rejection) => Some(*rejection),
             Self::Failed {
                 verdict: Verdict::Unavailable(rejection),
                 ..
-            } => Some(rejection),
+            } => Some(*rejection),
             _ => None,
         }
     }
@@ -197,7 +197,7 @@ mod tests {
         let retry_after = RATE_LIMITED.retry_after();
         let error = run(|| RATE_LIMITED.into()).await;
         let rejection = Rejection::CircuitOpen { retry_after };
-        assert_eq!(error.as_rejection(), Some(&rejection));
+        assert_eq!(error.as_rejection(), Some(rejection));
 
         let error = run(|| Rejection::Deadline.into()).await;
         assert_eq!(error.as_rejection(), None);

@@ -356,7 +356,7 @@ impl From<BoxError> for BranchError {
             Ok(error) => *error,
             Err(error) => {
                 let own = match error.as_rejection() {
-                    Some(rejection) => Self::from(*rejection),
+                    Some(rejection) => Self::from(rejection),
                     None => error.failure().into(),
                 };
                 own.with_source(error)

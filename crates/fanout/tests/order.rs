@@ -78,7 +78,7 @@ async fn refusal(service: &FullStack) -> Option<Rejection> {
         .oneshot(idempotent_request())
         .await
         .unwrap_err();
-    error.as_rejection().copied()
+    error.as_rejection()
 }
 
 async fn timed<F: Future>(future: F) -> (F::Output, Duration) {

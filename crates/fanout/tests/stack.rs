@@ -169,7 +169,7 @@ async fn ord_03_the_total_timeout_bounds_all_attempts() {
     });
     let start = Instant::now();
     let error = service.oneshot(idempotent_request()).await.unwrap_err();
-    assert_eq!(error.as_rejection(), Some(&Rejection::Deadline));
+    assert_eq!(error.as_rejection(), Some(Rejection::Deadline));
     assert_eq!(start.elapsed(), ms(1000));
     assert_eq!(calls.load(Ordering::Relaxed), 3);
 }

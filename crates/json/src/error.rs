@@ -22,7 +22,7 @@ use tower_fanout_http::{
 pub fn branch_error(error: ClientError) -> BranchError {
     let Some(kind) = error.kind() else {
         // Without a kind, the error is a rejection.
-        let rejection = error.as_rejection().copied();
+        let rejection = error.as_rejection();
         return rejection.map_or_else(|| error.failure().into(), BranchError::from);
     };
     let branch = BranchError::new(kind_of(kind), error.to_string());

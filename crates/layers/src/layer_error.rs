@@ -147,9 +147,9 @@ impl From<String> for LayerError {
 
 /// Returns what a [`BoxError`] with the same content returns.
 impl AsRejection for LayerError {
-    fn as_rejection(&self) -> Option<&Rejection> {
+    fn as_rejection(&self) -> Option<Rejection> {
         match &self.0 {
-            Kind::Rejection(rejection) => Some(rejection),
+            Kind::Rejection(rejection) => Some(*rejection),
             Kind::Failure(_) => None,
             Kind::Other(error) => find_rejection(&**error),
         }

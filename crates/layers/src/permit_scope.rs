@@ -172,6 +172,6 @@ mod body {
     fn find_rejection(error: &dyn Any) -> Option<Rejection> {
         let boxed = error.downcast_ref().and_then(BoxError::as_rejection);
         let own = || error.downcast_ref().and_then(LayerError::as_rejection);
-        boxed.or_else(own).copied()
+        boxed.or_else(own)
     }
 }

@@ -140,9 +140,9 @@ impl Error for Rejection {}
 ///     }
 /// }
 /// impl AsRejection for MyError {
-///     fn as_rejection(&self) -> Option<&Rejection> {
+///     fn as_rejection(&self) -> Option<Rejection> {
 ///         match self {
-///             Self::Rejected(rejection) => Some(rejection),
+///             Self::Rejected(rejection) => Some(*rejection),
 ///             Self::Io(_) => None,
 ///         }
 ///     }
@@ -165,7 +165,7 @@ impl Error for Rejection {}
 /// # }
 ///
 /// let boxed = BoxError::from(MyError::from(Rejection::Deadline));
-/// assert_eq!(boxed.as_rejection(), Some(&Rejection::Deadline));
+/// assert_eq!(boxed.as_rejection(), Some(Rejection::Deadline));
 /// let boxed = BoxError::from(MyError::Io(std::io::ErrorKind::ConnectionReset.into()));
 /// assert_eq!(boxed.failure(), Failure::ConnectionReset);
 /// ```
@@ -176,7 +176,7 @@ impl Error for Rejection {}
 )]
 pub trait AsRejection {
     /// Returns the rejection, or `None` if the error has another cause.
-    fn as_rejection(&self) -> Option<&Rejection>;
+    fn as_rejection(&self) -> Option<Rejection>;
 
     /// Returns the kind of failure of the service. Only meaningful if the error is not a rejection.
     ///
@@ -188,8 +188,8 @@ pub trait AsRejection {
 }
 
 impl AsRejection for Rejection {
-    fn as_rejection(&self) -> Option<&Rejection> {
-        Some(self)
+    fn as_rejection(&self) -> Option<Rejection> {
+        Some(*self)
     }
 }
 
@@ -209,7 +209,7 @@ impl AsRejection for Rejection {
 /// responded. To limit an attempt whose timeout is a failure and is retried, use
 /// [`TimeoutLayer`](crate::TimeoutLayer).
 impl AsRejection for BoxError {
-    fn as_rejection(&self) -> Option<&Rejection> {
+    fn as_rejection(&self) -> Option<Rejection> {
         find_rejection(&**self)
     }
 
@@ -219,7 +219,7 @@ impl AsRejection for BoxError {
 }
 
 /// Returns the first rejection in the chain of sources.
-pub(crate) fn find_rejection<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e Rejection> {
+pub(crate) fn find_rejection(error: &(dyn Error + 'static)) -> Option<Rejection> {
     sources(error).find_map(|error| {
         #[cfg(feature = "tower")]
         if let Some(rejection) = of_tower(error) {
@@ -227,7 +227,7 @@ pub(crate) fn find_rejection<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e
         }
         // A `LayerError` is not the source of itself, so the chain does not contain its rejection.
         let boxed = error.downcast_ref::<LayerError>();
-        boxed.map_or_else(|| error.downcast_ref(), LayerError::as_rejection)
+        boxed.map_or_else(|| error.downcast_ref().copied(), LayerError::as_rejection)
     })
 }
 
@@ -248,16 +248,16 @@ fn sources<'e>(
 
 /// Returns the rejection for an error of one of tower's own layers.
 #[cfg(feature = "tower")]
-fn of_tower(error: &(dyn Error + 'static)) -> Option<&'static Rejection> {
+fn of_tower(error: &(dyn Error + 'static)) -> Option<Rejection> {
     use tower::{buffer::error::Closed, load_shed::error::Overloaded, timeout::error::Elapsed};
 
     if error.is::<Overloaded>() {
-        Some(&Rejection::AtCapacity)
+        Some(Rejection::AtCapacity)
     } else if error.is::<Closed>() {
-        Some(&Rejection::NoEndpoint)
+        Some(Rejection::NoEndpoint)
     } else if error.is::<Elapsed>() {
         // No `AttemptTimeout`, because tower's timeout of a whole stack has the same error.
-        Some(&Rejection::Deadline)
+        Some(Rejection::Deadline)
     } else {
         None
     }
@@ -294,9 +294,9 @@ impl<E> From<Rejection> for CallError<E> {
 }
 
 impl<E> AsRejection for CallError<E> {
-    fn as_rejection(&self) -> Option<&Rejection> {
+    fn as_rejection(&self) -> Option<Rejection> {
         match self {
-            Self::Rejected(rejection) => Some(rejection),
+            Self::Rejected(rejection) => Some(*rejection),
             Self::Inner { .. } => None,
         }
     }
@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn a_boxed_error_finds_a_rejection_in_its_sources() {
         let error: BoxError = Box::new(Outer(Box::new(Rejection::AtCapacity)));
-        assert_eq!(error.as_rejection(), Some(&Rejection::AtCapacity));
+        assert_eq!(error.as_rejection(), Some(Rejection::AtCapacity));
         let error: BoxError = Box::new(Outer(Box::new(Failure::Connect)));
         assert_eq!(error.as_rejection(), None);
         assert_eq!(error.failure(), Failure::Connect);
@@ -361,7 +361,7 @@ mod tests {
         type Error = CallError<std::io::Error>;
         let boxed = |error: Error| BoxError::from(error);
         let rejected = boxed(Error::Rejected(Rejection::Deadline));
-        assert_eq!(rejected.as_rejection(), Some(&Rejection::Deadline));
+        assert_eq!(rejected.as_rejection(), Some(Rejection::Deadline));
         assert_eq!(rejected.to_string(), Rejection::Deadline.to_string());
         let failed = |error: std::io::Error, failure| boxed(Error::Inner { error, failure });
         let reset = failed(std::io::Error::other("reset"), Failure::ConnectionReset);

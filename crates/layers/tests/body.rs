@@ -185,7 +185,7 @@ async fn dl_07_the_deadline_ends_a_steady_drip() {
     let (result, elapsed) = timed(answer.into_body().collect()).await;
     assert_eq!(
         result.unwrap_err().as_rejection(),
-        Some(&Rejection::Deadline)
+        Some(Rejection::Deadline)
     );
     assert_eq!(elapsed, ms(1_050));
 }
@@ -199,7 +199,7 @@ async fn dl_07_the_deadline_ends_a_body_that_is_always_ready() {
     assert!(body.frame().await.unwrap().is_ok());
     tokio::time::advance(ms(101)).await;
     let late = body.frame().await.unwrap().unwrap_err();
-    assert_eq!(late.as_rejection(), Some(&Rejection::Deadline));
+    assert_eq!(late.as_rejection(), Some(Rejection::Deadline));
     assert!(body.frame().await.is_none() && body.is_end_stream());
 }
 
@@ -224,7 +224,7 @@ async fn dl_08_a_stalled_body_is_a_failure_and_frees_its_permit() {
     sleep(ms(5_000)).await;
     let (frame, elapsed) = timed(body.frame()).await;
     let error = frame.unwrap().unwrap_err();
-    assert_eq!(error.as_rejection(), Some(&Rejection::AttemptTimeout));
+    assert_eq!(error.as_rejection(), Some(Rejection::AttemptTimeout));
     assert_eq!(elapsed, ms(500));
     assert_eq!((seen(&breaker), limit.in_flight()), ((1, 1), 0));
 }
@@ -255,7 +255,7 @@ async fn dl_09_a_slow_upload_does_not_consume_the_timeout() {
     let (result, elapsed) = timed(stack(ms(120)).oneshot(upload())).await;
     assert_eq!(
         result.unwrap_err().as_rejection(),
-        Some(&Rejection::AttemptTimeout)
+        Some(Rejection::AttemptTimeout)
     );
     assert_eq!(elapsed, ms(700));
     // The upload does not extend the deadline of the call.
@@ -264,7 +264,7 @@ async fn dl_09_a_slow_upload_does_not_consume_the_timeout() {
     let (result, elapsed) = timed(stack(ms(80)).oneshot(late)).await;
     assert_eq!(
         result.unwrap_err().as_rejection(),
-        Some(&Rejection::Deadline)
+        Some(Rejection::Deadline)
     );
     assert_eq!(elapsed, ms(450));
     // The time of a service that never reads the body keeps running.
@@ -327,9 +327,7 @@ where
     let call = tokio::time::timeout(ms(60_000), timed(call));
     let (result, elapsed) = call.await.expect("the call never ended");
     let sent = |event: &Event| matches!(event, Event::Attempt { .. });
-    let result = result
-        .map(|_| ())
-        .map_err(|error| error.as_rejection().copied());
+    let result = result.map(|_| ()).map_err(|error| error.as_rejection());
     (
         result,
         elapsed,

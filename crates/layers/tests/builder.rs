@@ -195,7 +195,7 @@ async fn bodies_are_repeatable_and_have_a_timeout() -> Result<(), BoxError> {
     let request = Request::put("/").body(Full::<Bytes>::from("tea"))?;
     let response = service.oneshot(request).await?;
     let error = response.into_body().collect().await.unwrap_err();
-    assert_eq!(error.as_rejection(), Some(&Rejection::AttemptTimeout));
+    assert_eq!(error.as_rejection(), Some(Rejection::AttemptTimeout));
     assert!(ServiceBuilder::new().body_timeout(Duration::ZERO).is_err());
     Ok(())
 }

@@ -243,10 +243,10 @@ fn assert_meaning(make: impl Fn() -> BoxError, rejection: Option<Rejection>, fai
         )),
     ];
     for error in wrapped {
-        assert_eq!(error.as_rejection().copied(), rejection, "{error:?}");
+        assert_eq!(error.as_rejection(), rejection, "{error:?}");
         assert_eq!(error.failure(), failure, "{error:?}");
         let error = boxed(error);
-        assert_eq!(error.as_rejection().copied(), rejection, "{error:?}");
+        assert_eq!(error.as_rejection(), rejection, "{error:?}");
         assert_eq!(error.failure(), failure, "{error:?}");
     }
 }

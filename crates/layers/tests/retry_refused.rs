@@ -157,7 +157,7 @@ async fn rt_17_a_released_response_leaves_the_rejection() {
         .release_responses()
         .layer(refusing(Rejection::AtCapacity));
     let error = service.oneshot(Request::new(())).await.unwrap_err();
-    assert_eq!(error.as_rejection(), Some(&Rejection::AtCapacity));
+    assert_eq!(error.as_rejection(), Some(Rejection::AtCapacity));
     // With the handle of an open breaker, the breaker itself rejects the attempt.
     let config = BreakerConfig::new().consecutive_failures(1);
     let breaker = BreakerLayer::new("team", config, ClassifyHttp::new()).unwrap();
@@ -166,7 +166,7 @@ async fn rt_17_a_released_response_leaves_the_rejection() {
         .breaker(breaker.handle().clone());
     let service = layer.layer(breaker.layer(slow_put(ms(0))));
     let error = service.oneshot(Request::new(())).await.unwrap_err();
-    let open = error.as_rejection().copied();
+    let open = error.as_rejection();
     assert!(
         matches!(open, Some(Rejection::CircuitOpen { .. })),
         "{open:?}"

@@ -45,7 +45,7 @@ where
     let breaker = breaker(None);
     let call = breaker.layer(service).oneshot(WithCall::new(0));
     let error = call.await.unwrap_err();
-    assert_eq!(error.as_rejection(), Some(&rejection), "{error:?}");
+    assert_eq!(error.as_rejection(), Some(rejection), "{error:?}");
     let Snapshot { state, failed, .. } = breaker.handle().snapshot();
     assert_eq!((state, failed), (State::Closed, 0));
 }

@@ -117,7 +117,7 @@ impl Service<Uri> for Connector {
 /// Logs that no file descriptor is left, at most once per second in the process.
 fn warn_of_descriptors(error: &ClientError) {
     static WARNINGS: RateLimit = RateLimit::new(Duration::from_secs(1));
-    if error.as_rejection() == Some(&Rejection::DescriptorLimit)
+    if error.as_rejection() == Some(Rejection::DescriptorLimit)
         && let Some(suppressed) = WARNINGS.admit()
     {
         tracing::warn!(

@@ -291,9 +291,9 @@ impl From<Rejection> for ClientError {
 }
 
 impl AsRejection for ClientError {
-    fn as_rejection(&self) -> Option<&Rejection> {
+    fn as_rejection(&self) -> Option<Rejection> {
         match &self.0 {
-            Repr::Rejected(rejection) => Some(rejection),
+            Repr::Rejected(rejection) => Some(*rejection),
             Repr::Failed { .. } => None,
         }
     }
@@ -396,7 +396,7 @@ mod tests {
     #[test]
     fn boxed_errors_are_classified_by_their_source() {
         let boxed = BoxError::from(ClientError::from(Rejection::Deadline));
-        assert_eq!(boxed.as_rejection(), Some(&Rejection::Deadline));
+        assert_eq!(boxed.as_rejection(), Some(Rejection::Deadline));
         let boxed = BoxError::from(ClientError::new(ClientErrorKind::NotProcessed));
         assert_eq!(
             (boxed.as_rejection(), boxed.failure()),
@@ -422,7 +422,7 @@ mod tests {
         }
         for code in [23, 24] {
             let error = ClientError::from_connect(io::Error::from_raw_os_error(code));
-            assert_eq!(error.as_rejection(), Some(&Rejection::DescriptorLimit));
+            assert_eq!(error.as_rejection(), Some(Rejection::DescriptorLimit));
         }
     }
 }

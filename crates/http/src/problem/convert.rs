@@ -27,7 +27,7 @@ impl<E: AsRejection> From<E> for Problem {
     fn from(error: E) -> Self {
         match error.as_rejection() {
             Some(rejection) => {
-                Self::new(of_rejection(*rejection)).retry_after(rejection.retry_after())
+                Self::new(of_rejection(rejection)).retry_after(rejection.retry_after())
             }
             None => Self::new(of_failure(error.failure())),
         }

@@ -51,7 +51,7 @@ use crate::{
 /// let call = || service.clone().oneshot(());
 /// let (first, second, third) = tokio::join!(call(), call(), call());
 /// assert_eq!((first.unwrap(), second.unwrap()), ("done", "done"));
-/// assert_eq!(third.unwrap_err().as_rejection(), Some(&Rejection::AtCapacity));
+/// assert_eq!(third.unwrap_err().as_rejection(), Some(Rejection::AtCapacity));
 /// assert_eq!((layer.in_flight(), layer.queued()), (0, 0));
 /// # }
 /// ```

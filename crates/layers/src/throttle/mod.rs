@@ -31,7 +31,7 @@
 //! let mut rejected = 0;
 //! for _ in 0..100 {
 //!     let error = service.clone().oneshot(()).await.unwrap_err();
-//!     rejected += u32::from(error.as_rejection() == Some(&Rejection::ClientThrottled));
+//!     rejected += u32::from(error.as_rejection() == Some(Rejection::ClientThrottled));
 //! }
 //! assert!(rejected > 50);
 //! # }

@@ -110,11 +110,11 @@ impl Validate for TimeoutConfig {
 ///     Ok::<_, LayerError>(())
 /// }));
 /// let error = service.clone().oneshot(WithCall::new(())).await.unwrap_err();
-/// assert_eq!(error.as_rejection(), Some(&Rejection::AttemptTimeout));
+/// assert_eq!(error.as_rejection(), Some(Rejection::AttemptTimeout));
 /// // The bound that is reached first determines the error.
 /// let deadline = Deadline::at(Instant::now() + Duration::from_millis(100));
 /// let error = service.oneshot(WithCall::new(()).deadline(deadline)).await.unwrap_err();
-/// assert_eq!(error.as_rejection(), Some(&Rejection::Deadline));
+/// assert_eq!(error.as_rejection(), Some(Rejection::Deadline));
 /// # }
 /// ```
 #[derive(Clone, Debug)]

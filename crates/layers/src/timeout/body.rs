@@ -49,7 +49,7 @@ use crate::{
 /// }));
 /// let answer = service.oneshot(Request::new(())).await.unwrap();
 /// let error = answer.into_body().collect().await.unwrap_err();
-/// assert_eq!(error.as_rejection(), Some(&Rejection::AttemptTimeout));
+/// assert_eq!(error.as_rejection(), Some(Rejection::AttemptTimeout));
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug)]

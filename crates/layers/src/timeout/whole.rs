@@ -77,7 +77,7 @@ impl Validate for DeadlineConfig {
 /// assert_eq!(service.clone().oneshot(quick).await.unwrap(), Duration::from_millis(500));
 /// let slow = WithCall::new(Duration::from_secs(5));
 /// let error = service.oneshot(slow).await.unwrap_err();
-/// assert_eq!(error.as_rejection(), Some(&Rejection::Deadline));
+/// assert_eq!(error.as_rejection(), Some(Rejection::Deadline));
 /// # }
 /// ```
 #[derive(Clone, Debug)]

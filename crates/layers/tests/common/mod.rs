@@ -30,9 +30,9 @@ impl From<Rejection> for Fault {
 }
 
 impl AsRejection for Fault {
-    fn as_rejection(&self) -> Option<&Rejection> {
+    fn as_rejection(&self) -> Option<Rejection> {
         match self {
-            Self::Refused(rejection) => Some(rejection),
+            Self::Refused(rejection) => Some(*rejection),
             Self::Failed(_) => None,
         }
     }
