@@ -21,6 +21,10 @@ use crate::{deadline::Deadline, event::Events};
 /// assert!(request.is_idempotent());
 /// assert_eq!(request.call().deadline, Some(deadline));
 /// assert_eq!(*request.get(), "Ada");
+///
+/// // A call that is a part of the first one has its deadline.
+/// let part = WithCall::new(7).deadline(request.call().deadline);
+/// assert_eq!(part.call().deadline, Some(deadline));
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct WithCall<T> {
@@ -47,10 +51,12 @@ impl<T> WithCall<T> {
         self
     }
 
-    /// Sets the time at which the call ends.
+    /// Sets the time at which the call ends. `None` means no limit.
+    ///
+    /// Takes a [`Deadline`], or the [`deadline`](field@Call::deadline) of the call that this call is a part of.
     #[must_use]
-    pub fn deadline(mut self, deadline: Deadline) -> Self {
-        self.call.deadline = Some(deadline);
+    pub fn deadline(mut self, deadline: impl Into<Option<Deadline>>) -> Self {
+        self.call.deadline = deadline.into();
         self
     }
 
@@ -165,8 +171,11 @@ mod tests {
             .max_retries(1)
             .allowance(Arc::new(RetryAllowance::new(3)))
             .max_wait(Duration::ZERO)
+            .deadline(Deadline::at(tokio::time::Instant::now()))
+            .deadline(None)
             .fallback(false);
         let call = request.call();
+        assert_eq!(call.deadline, None);
         assert_eq!(
             (call.max_retries, call.max_wait),
             (Some(1), Some(Duration::ZERO))
