@@ -189,6 +189,7 @@
 //! |---|---|
 //! | `http` | [`CallContext`] for `http::Request`, `ClassifyHttp`, `BodyTimeoutLayer` and `UploadLayer` |
 //! | `serde` | [config] structs that can be read from a file |
+//! | `schemars` | JSON Schemas of the config structs, with defaults and limits; includes `serde` |
 //! | `chaos` | `ChaosLayer`, which injects faults |
 //! | `tower` | `ServiceBuilderExt`, a method of tower's `ServiceBuilder` for each layer; the errors of tower's `LoadShed`, `Buffer` and `Timeout` in a [`LayerError`] or [`BoxError`] are [rejections](AsRejection) |
 //! | `metrics` | `MetricsSink`, which counts the [events](event) of layers with the `metrics` facade |

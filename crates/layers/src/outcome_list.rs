@@ -29,6 +29,26 @@ macro_rules! outcome_list {
                 $crate::outcome_list::write(serializer, &flags, &self.statuses)
             }
         }
+
+        #[cfg(feature = "schemars")]
+        impl schemars::JsonSchema for $set {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($set).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                let (low, high) = $crate::config::STATUSES.into_inner();
+                schemars::json_schema!({
+                    "type": "array",
+                    "items": {
+                        "anyOf": [
+                            { "enum": [$(stringify!($flag)),+] },
+                            { "type": "integer", "minimum": low, "maximum": high },
+                        ]
+                    }
+                })
+            }
+        }
     };
 }
 #[cfg(feature = "serde")]

@@ -36,16 +36,23 @@ config! {
         derive(serde::Serialize, serde::Deserialize),
         serde(deny_unknown_fields, default)
     )]
+    #[cfg_attr(
+        feature = "schemars",
+        derive(schemars::JsonSchema),
+        schemars(transform = config::schema::off)
+    )]
     pub struct Policy {
         /// Maximum time of a call, with all its attempts and the pauses between them. The time of a
         /// fallback that is called afterwards is not included. At least
         /// [`attempt_timeout`](Self::attempt_timeout), or at least 10 ms if that is off. Defaults to
         /// off: only the deadline of the request ends a call.
         #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::duration::option"))]
+        #[cfg_attr(feature = "schemars", schemars(with = "Option<config::schema::Duration>"))]
         pub total_timeout: Option<Duration> = None,
         /// Maximum time of an attempt, without its wait in the queue of the concurrency limit. At least
         /// 1 ms. Defaults to 2 s.
         #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::duration::option"))]
+        #[cfg_attr(feature = "schemars", schemars(with = "Option<config::schema::Duration>"))]
         pub attempt_timeout: Option<Duration> = Some(Duration::from_secs(2)),
         /// If `true`, the last attempt may use all the time that is left until the request's deadline,
         /// because no attempt follows it. Defaults to `false`, so that permits are returned in time.
@@ -65,6 +72,7 @@ config! {
         /// `Idempotency-Key`. Validation cannot report a policy that has no effect for this reason,
         /// because the methods of the requests are not part of a policy.
         #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
+        #[cfg_attr(feature = "schemars", schemars(with = "Option<RetryConfig>"))]
         pub retry: Option<RetryConfig> = Some(RetryConfig::default()),
         /// Hedged attempts, which are sent when an attempt has no response within the hedge delay.
         /// Defaults to off.
@@ -74,18 +82,22 @@ config! {
         /// `Policy::new().retry(None).hedge(HedgeConfig::default())`. [`HedgeConfig::default`] sends one
         /// hedge. Requests that are not idempotent are not hedged.
         #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
+        #[cfg_attr(feature = "schemars", schemars(with = "Option<HedgeConfig>"))]
         pub hedge: Option<HedgeConfig> = None,
         /// The circuit breaker. Defaults to [`BreakerConfig::default`]: once the
         /// last 10 s hold 20 calls, the circuit opens if half of them have failed, and before that, after
         /// 5 failures in a row. It first stays open for 5 s to 6 s.
         #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
+        #[cfg_attr(feature = "schemars", schemars(with = "Option<BreakerConfig>"))]
         pub circuit_breaker: Option<BreakerConfig> = Some(BreakerConfig::default()),
         /// Client-side throttling while the downstream rejects most calls. Defaults to off.
         #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
+        #[cfg_attr(feature = "schemars", schemars(with = "Option<ThrottleConfig>"))]
         pub throttle: Option<ThrottleConfig> = None,
         /// The limit on concurrent calls. Defaults to [`ConcurrencyConfig::default`]: 100 calls at once,
         /// without a queue.
         #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
+        #[cfg_attr(feature = "schemars", schemars(with = "Option<ConcurrencyConfig>"))]
         pub concurrency: Option<ConcurrencyConfig> = Some(ConcurrencyConfig::default()),
     }
 }

@@ -1,8 +1,8 @@
 //! Configuration of the circuit breaker.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
-use crate::config::{ConfigError, ConfigErrors, Validate};
+use crate::config::{ConfigError, Validate};
 
 /// The part of the past from which the breaker computes its rates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +82,24 @@ crate::config! {
         /// whatever [`half_open_max_failures`](Self::half_open_max_failures) allows.
         pub open_on_retry_after: bool = false,
     }
+    limits {
+        min_calls: at_least(1),
+        failure_rate: share(),
+        slow_call: positive(),
+        slow_rate: share(),
+        consecutive_failures: at_least(1),
+        open: positive(),
+        open_multiplier: factor(),
+        open_jitter: within(0.0..=1.0),
+        half_open_probes: at_least(1),
+        half_open_concurrency: at_least(1),
+        probe_lease: positive(),
+        unanswered: positive(),
+    }
 }
+
+/// Sizes of a count window.
+const WINDOW_SIZES: RangeInclusive<usize> = 1..=10_000;
 
 impl BreakerConfig {
     pub(super) fn unanswered_after(&self) -> Option<Duration> {
@@ -92,25 +109,13 @@ impl BreakerConfig {
 
 impl Validate for BreakerConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        let errors = ConfigErrors::default();
+        let errors = self.check_limits();
         let errors = match self.window {
             Window::Time(span) => errors.positive("window", span),
-            Window::Count(size) => errors.within("window", size, 1..=10_000),
+            Window::Count(size) => errors.within("window", size, WINDOW_SIZES),
         };
         errors
-            .at_least("min_calls", self.min_calls, 1)
-            .share("failure_rate", self.failure_rate)
-            .positive("slow_call", self.slow_call)
-            .share("slow_rate", self.slow_rate)
-            .at_least("consecutive_failures", self.consecutive_failures, 1)
-            .positive("open", self.open)
             .not_above("open", self.open, "open_cap", self.open_cap)
-            .factor("open_multiplier", self.open_multiplier)
-            .within("open_jitter", self.open_jitter, 0.0..=1.0)
-            .at_least("half_open_probes", self.half_open_probes, 1)
-            .at_least("half_open_concurrency", self.half_open_concurrency, 1)
-            .positive("probe_lease", self.probe_lease)
-            .positive("unanswered", self.unanswered)
             .into_vec()
     }
 }
@@ -158,6 +163,31 @@ mod window_format {
                 Self::Time(span) => crate::config::duration::serialize(span, serializer),
                 Self::Count(calls) => calls.serialize(serializer),
             }
+        }
+    }
+}
+
+/// The schema of [`Window`].
+#[cfg(feature = "schemars")]
+mod window_schema {
+    use std::borrow::Cow;
+
+    use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+    use super::{WINDOW_SIZES, Window};
+    use crate::config::schema::Duration;
+
+    impl JsonSchema for Window {
+        fn schema_name() -> Cow<'static, str> {
+            "Window".into()
+        }
+
+        fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+            let mut time = generator.subschema_for::<Duration>();
+            time.insert("x-exclusiveMinimum".into(), "0s".into());
+            let (low, high) = WINDOW_SIZES.into_inner();
+            let count = json_schema!({ "type": "integer", "minimum": low, "maximum": high });
+            json_schema!({ "anyOf": [time, count] })
         }
     }
 }

@@ -9,8 +9,13 @@ use crate::{
 };
 
 crate::config! {
-    serde
     /// Configuration of a [`ChaosLayer`](super::ChaosLayer).
+    #[derive(Clone, Debug, PartialEq)]
+    #[cfg_attr(
+        feature = "serde",
+        derive(serde::Serialize, serde::Deserialize),
+        serde(deny_unknown_fields, default)
+    )]
     pub struct ChaosConfig {
         /// Turns the injection on. Defaults to `false`. A [handle](super::ChaosHandle) can change the value
         /// later.
@@ -18,6 +23,7 @@ crate::config! {
         /// Rules, drawn independently of each other. Empty by default.
         pub rules: Vec<Rule> = Vec::new(),
         /// Seed for reproducible runs. Off by default, so that each run differs.
+        #[cfg_attr(feature = "serde", serde(with = "crate::config::option"))]
         pub seed: Option<u64> = None,
     }
 }

@@ -71,7 +71,7 @@ pub use self::{
     layer::{Concurrency, ConcurrencyLayer},
     limiter::Permit,
 };
-use crate::config::{ConfigError, ConfigErrors, Validate};
+use crate::config::{ConfigError, Validate};
 
 /// The order in which waiting calls get permits.
 ///
@@ -82,6 +82,7 @@ use crate::config::{ConfigError, ConfigErrors, Validate};
     derive(serde::Serialize, serde::Deserialize),
     serde(rename_all = "snake_case")
 )]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum Order {
     /// Higher [priority](crate::Call::priority) first, calls of the same priority by arrival. A call that
@@ -115,15 +116,16 @@ crate::config! {
         /// Adaptive limit, which replaces [`max`](Self::max). Defaults to `None`: the limit is fixed.
         pub adaptive: Option<AdaptiveConfig> = None,
     }
+    limits {
+        max: at_least(1),
+        max_wait: positive(),
+        aging: within(Duration::from_millis(1)..=Duration::from_secs(3600)),
+    }
 }
 
 impl Validate for ConcurrencyConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        let (short, long) = (Duration::from_millis(1), Duration::from_secs(3600));
-        ConfigErrors::default()
-            .at_least("max", self.max, 1)
-            .positive("max_wait", self.max_wait)
-            .within("aging", self.aging, short..=long)
+        self.check_limits()
             .nested("adaptive", &self.adaptive)
             .into_vec()
     }

@@ -6,20 +6,52 @@
 /// is read from a file, in which a duration has a unit and an optional value may be `off`. Only this crate
 /// uses the mark, because the attributes name its modules. Any other struct states its own derives.
 ///
+/// After the struct, `limits` lists the checks of single fields: methods of
+/// [`ConfigErrors`](crate::config::ConfigErrors) with their arguments. With the feature `schemars`, the JSON Schema
+/// of the struct has them too.
+///
 /// [RFC 3681]: https://rust-lang.github.io/rfcs/3681-default-field-values.html
 #[doc(hidden)]
 #[macro_export]
 macro_rules! config {
     (serde $(#[$attr:meta])* pub struct $config:ident { $($fields:tt)* }) => {
         $crate::config!(@ serde [
-            $(#[$attr])*
             #[derive(Clone, Debug, PartialEq)]
             #[cfg_attr(
                 feature = "serde",
                 derive(serde::Serialize, serde::Deserialize),
                 serde(deny_unknown_fields, default)
             )]
+            #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+            $(#[$attr])*
+            #[cfg_attr(feature = "schemars", schemars(transform = $crate::config::schema::off))]
         ] $config [] $($fields)*);
+    };
+    (serde $(#[$attr:meta])* pub struct $config:ident { $($fields:tt)* }
+     limits { $($limited:ident: $check:ident($($argument:expr),*),)+ }) => {
+        $crate::config! {
+            serde
+            $(#[$attr])*
+            #[cfg_attr(feature = "schemars", schemars(transform = Self::add_limits))]
+            pub struct $config { $($fields)* }
+        }
+
+        impl $config {
+            /// Checks the limits of single fields.
+            fn check_limits(&self) -> $crate::config::ConfigErrors {
+                $crate::config::ConfigErrors::default()
+                    $(.$check(stringify!($limited), self.$limited, $($argument),*))+
+            }
+
+            /// Adds the limits of single fields to the schema.
+            #[cfg(feature = "schemars")]
+            fn add_limits(schema: &mut schemars::Schema) {
+                $(
+                    let field = $crate::config::schema::field(schema, stringify!($limited));
+                    $crate::config::schema::$check(field, $($argument),*);
+                )+
+            }
+        }
     };
     ($(#[$attr:meta])* pub struct $config:ident { $($fields:tt)* }) => {
         $crate::config!(@ plain [$(#[$attr])*] $config [] $($fields)*);
@@ -28,21 +60,39 @@ macro_rules! config {
     (@ serde $attrs:tt $config:ident [$($done:tt)*]
      $(#[$attr:meta])* pub $field:ident: Duration = $default:expr, $($rest:tt)*) => {
         $crate::config!(@ serde $attrs $config [$($done)* {
-            [$(#[$attr])* #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]]
+            [
+                $(#[$attr])*
+                #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
+                #[cfg_attr(feature = "schemars", schemars(with = "crate::config::schema::Duration"))]
+            ]
             [] $field: [Duration] = $default
         }] $($rest)*);
     };
     (@ serde $attrs:tt $config:ident [$($done:tt)*]
      $(#[$attr:meta])* pub $field:ident: Option<Duration> = $default:expr, $($rest:tt)*) => {
         $crate::config!(@ serde $attrs $config [$($done)* {
-            [$(#[$attr])* #[cfg_attr(feature = "serde", serde(with = "crate::config::duration::option"))]]
+            [
+                $(#[$attr])*
+                #[cfg_attr(feature = "serde", serde(with = "crate::config::duration::option"))]
+                #[cfg_attr(feature = "schemars", schemars(with = "Option<crate::config::schema::Duration>"))]
+            ]
             [] $field: [Option<Duration>] = $default
         }] $($rest)*);
     };
     (@ serde $attrs:tt $config:ident [$($done:tt)*]
      $(#[$attr:meta])* pub $field:ident: Option<$type:ty> = $default:expr, $($rest:tt)*) => {
         $crate::config!(@ serde $attrs $config [$($done)* {
-            [$(#[$attr])* #[cfg_attr(feature = "serde", serde(with = "crate::config::option"))]]
+            [
+                $(#[$attr])*
+                // Not `with`, which schemars takes as a type.
+                #[cfg_attr(
+                    feature = "serde",
+                    serde(
+                        serialize_with = "crate::config::option::serialize",
+                        deserialize_with = "crate::config::option::deserialize"
+                    )
+                )]
+            ]
             [] $field: [Option<$type>] = $default
         }] $($rest)*);
     };

@@ -30,7 +30,8 @@
 //!
 //! With the feature `serde`, a config is deserialized from a map whose keys are the names of the
 //! fields. A missing key has its default, and an unknown key is an error. Durations have a
-//! [unit](duration). An optional value is turned off by the word `off` or by null.
+//! [unit](duration). An optional value is turned off by the word `off` or by null. With the feature `schemars`,
+//! a config has a JSON Schema, with the defaults and the limits of its fields.
 //!
 //! # Exceptions
 //!
@@ -58,6 +59,8 @@ pub mod duration;
 mod errors;
 #[cfg(feature = "serde")]
 pub mod option;
+#[cfg(feature = "schemars")]
+pub mod schema;
 
 use std::{any::type_name, borrow::Cow, error::Error, fmt};
 

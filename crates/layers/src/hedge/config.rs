@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    config::{ConfigError, ConfigErrors, Validate},
+    config::{ConfigError, Validate},
     retry::{BudgetConfig, RetryOn},
 };
 
@@ -37,7 +37,11 @@ crate::config! {
         /// [`BudgetConfig::default`] has 20 % instead of 5 %. If code sets this field, set
         /// [`ratio`](field@BudgetConfig::ratio) too. In a file, a `ratio` that is not written is 5 %.
         #[cfg_attr(feature = "serde", serde(with = "form::HedgeBudget"))]
+        #[cfg_attr(feature = "schemars", schemars(schema_with = "schema::budget"))]
         pub budget: BudgetConfig = hedge_budget(),
+    }
+    limits {
+        max_hedges: within(1..=3),
     }
 }
 
@@ -47,8 +51,7 @@ fn hedge_budget() -> BudgetConfig {
 
 impl Validate for HedgeConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        let errors = ConfigErrors::default()
-            .within("max_hedges", self.max_hedges, 1..=3)
+        let errors = (self.check_limits())
             .statuses("hedge_on", &self.hedge_on.statuses)
             .nested("budget", &self.budget);
         match &self.delay {
@@ -92,6 +95,10 @@ crate::config! {
         /// timeout.
         pub cap: Option<Duration> = None,
     }
+    limits {
+        quantile: share(),
+        min_samples: at_least(1),
+    }
 }
 
 impl Quantile {
@@ -105,11 +112,38 @@ impl Quantile {
 
 impl Validate for Quantile {
     fn errors(&self) -> Vec<ConfigError> {
-        ConfigErrors::default()
-            .share("quantile", self.quantile)
-            .at_least("min_samples", self.min_samples, 1)
+        self.check_limits()
             .not_below("cap", self.cap, "floor", self.floor)
             .into_vec()
+    }
+}
+
+/// The schema of [`HedgeDelay`], and of a budget whose `ratio` defaults to that of hedges.
+#[cfg(feature = "schemars")]
+mod schema {
+    use std::borrow::Cow;
+
+    use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+    use super::{BudgetConfig, HedgeDelay, Quantile, hedge_budget};
+    use crate::config::schema::{Duration, field};
+
+    impl JsonSchema for HedgeDelay {
+        fn schema_name() -> Cow<'static, str> {
+            "HedgeDelay".into()
+        }
+
+        fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+            let fixed = generator.subschema_for::<Duration>();
+            let quantile = generator.subschema_for::<Quantile>();
+            json_schema!({ "anyOf": [fixed, quantile, { "const": "never" }] })
+        }
+    }
+
+    pub(super) fn budget(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = BudgetConfig::json_schema(generator);
+        field(&mut schema, "ratio").insert("default".into(), hedge_budget().ratio.into());
+        schema
     }
 }
 

@@ -80,7 +80,7 @@ pub use self::{
     keyed::KeyedLayer,
     layer::{PerKey, PerKeyLayer},
 };
-use crate::config::{ConfigError, ConfigErrors, Validate};
+use crate::config::{ConfigError, Validate};
 
 crate::config! {
     serde
@@ -96,15 +96,15 @@ crate::config! {
         /// [`backoff_reset_after`](field@crate::BreakerConfig::backoff_reset_after).
         pub idle_after: Duration = Duration::from_secs(600),
     }
+    limits {
+        max_keys: within(1..=10_000_000),
+        idle_after: within(Duration::from_secs(1)..=Duration::from_secs(24 * 3600)),
+    }
 }
 
 impl Validate for PerKeyConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        let (short, long) = (Duration::from_secs(1), Duration::from_secs(24 * 3600));
-        ConfigErrors::default()
-            .within("max_keys", self.max_keys, 1..=10_000_000)
-            .within("idle_after", self.idle_after, short..=long)
-            .into_vec()
+        self.check_limits().into_vec()
     }
 }
 

@@ -13,6 +13,7 @@ use super::config::RetryConfig;
     derive(serde::Serialize, serde::Deserialize),
     serde(rename_all = "snake_case")
 )]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum Jitter {
     /// Evenly distributed over (0, *d*], where *d* is the full pause. The default.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::tokens::{Payment, TokenBudget};
 use crate::{
     call::{CallContext, RetryAllowance},
-    config::{ConfigError, ConfigErrors, Validate},
+    config::{ConfigError, Validate},
     event::RetryStopReason,
     sync::Arc,
 };
@@ -40,18 +40,19 @@ crate::config! {
         /// withdrawn.
         pub timeout_cost: f64 = 1.0,
     }
+    limits {
+        ratio: within(0.0..=10.0),
+        min_per_sec: within(0.0..=1_000_000.0),
+        ttl: within(SECOND..=60 * SECOND),
+        timeout_cost: within(0.0..=100.0),
+    }
 }
 
 const SECOND: Duration = Duration::from_secs(1);
 
 impl Validate for BudgetConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        ConfigErrors::default()
-            .within("ratio", self.ratio, 0.0..=10.0)
-            .within("min_per_sec", self.min_per_sec, 0.0..=1_000_000.0)
-            .within("ttl", self.ttl, SECOND..=60 * SECOND)
-            .within("timeout_cost", self.timeout_cost, 0.0..=100.0)
-            .into_vec()
+        self.check_limits().into_vec()
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{backoff::Jitter, budget::BudgetConfig};
 use crate::{
     classify::{Class, Failure},
-    config::{ConfigError, ConfigErrors, Validate},
+    config::{ConfigError, Validate},
     rejection::Rejection,
 };
 
@@ -64,6 +64,11 @@ crate::config! {
         /// second.
         pub budget: BudgetConfig = BudgetConfig::default(),
     }
+    limits {
+        max_attempts: within(1..=6),
+        base: positive(),
+        multiplier: factor(),
+    }
 }
 
 impl RetryConfig {
@@ -81,11 +86,8 @@ impl RetryConfig {
 
 impl Validate for RetryConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        ConfigErrors::default()
-            .within("max_attempts", self.max_attempts, 1..=6)
-            .positive("base", self.base)
+        self.check_limits()
             .not_above("base", self.base, "cap", self.cap)
-            .factor("multiplier", self.multiplier)
             .statuses("retry_on", &self.retry_on.statuses)
             .nested("budget", &self.budget)
             .into_vec()

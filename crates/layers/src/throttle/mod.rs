@@ -49,7 +49,7 @@ pub use self::{
     future::ResponseFuture,
     layer::{Throttle, ThrottleLayer},
 };
-use crate::config::{ConfigError, ConfigErrors, Validate};
+use crate::config::{ConfigError, Validate};
 
 crate::config! {
     serde
@@ -67,15 +67,16 @@ crate::config! {
         /// recovered.
         pub max: f64 = 0.9,
     }
+    limits {
+        k: within(1.0..=100.0),
+        window: positive(),
+        max: share(),
+    }
 }
 
 impl Validate for ThrottleConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        ConfigErrors::default()
-            .within("k", self.k, 1.0..=100.0)
-            .positive("window", self.window)
-            .share("max", self.max)
-            .into_vec()
+        self.check_limits().into_vec()
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     call::CallContext,
     clone::CloneService,
-    config::{ConfigError, ConfigErrors, Validate},
+    config::{ConfigError, Validate},
     deadline::Deadline,
     event::{Events, Sinks},
     rejection::{AsRejection, Rejection},
@@ -37,6 +37,9 @@ crate::config! {
         /// always sent, even if `total` is below `min_useful`.
         pub min_useful: Duration = MIN_USEFUL,
     }
+    limits {
+        total: positive(),
+    }
 }
 
 impl From<Duration> for DeadlineConfig {
@@ -47,9 +50,7 @@ impl From<Duration> for DeadlineConfig {
 
 impl Validate for DeadlineConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        ConfigErrors::default()
-            .positive("total", self.total)
-            .into_vec()
+        self.check_limits().into_vec()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::algorithm::{Aimd, Gradient2, LimitAlgorithm, Vegas};
-use crate::config::{ConfigError, ConfigErrors, Validate};
+use crate::config::{ConfigError, Validate};
 
 crate::config! {
     serde
@@ -34,6 +34,11 @@ crate::config! {
         /// `None`: such calls are ignored.
         pub unanswered: Option<Duration> = None,
     }
+    limits {
+        min: at_least(1),
+        tolerance: within(1.0..=10.0),
+        unanswered: positive(),
+    }
 }
 
 /// The algorithm that moves an adaptive limit.
@@ -45,6 +50,7 @@ crate::config! {
     derive(serde::Serialize, serde::Deserialize),
     serde(rename_all = "snake_case")
 )]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum Algorithm {
     /// Compares the latency of a window with the usual latency of the last 600 windows or so (at
@@ -75,12 +81,9 @@ impl Algorithm {
 
 impl Validate for AdaptiveConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        ConfigErrors::default()
-            .at_least("min", self.min, 1)
+        self.check_limits()
             .not_above("min", self.min, "initial", self.initial)
             .not_above("initial", self.initial, "max", self.max)
-            .within("tolerance", self.tolerance, 1.0..=10.0)
-            .positive("unanswered", self.unanswered)
             .into_vec()
     }
 }
