@@ -74,7 +74,11 @@ fn root(reader: &ValueReader<'_>) -> Config {
         .map(|(name, read)| (name, tier(&read)))
         .collect();
     let jwt = auth::auth(root.take("auth"), &tiers);
-    let policies = policy::policies(root.members("policies"));
+    let policies = root
+        .take("policies")
+        .as_ref()
+        .map(policy::policies)
+        .unwrap_or_default();
     let downstreams = downstream::downstreams(root.members("downstreams"), &policies);
     let names = plan::Names {
         downstreams: &downstreams,

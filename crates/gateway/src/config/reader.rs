@@ -4,7 +4,7 @@ use std::{cell::RefCell, fmt::Display};
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
-use serde::de::{DeserializeOwned, Deserializer, Visitor};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tower_fanout::layers::config::Validate;
 
@@ -218,39 +218,6 @@ impl<'t> ValueReader<'t> {
         }
     }
 
-    /// Deserializes a configuration struct. Returns `None` after reporting an error.
-    ///
-    /// Each key is deserialized on its own, so that one mistake does not hide the others. The caller
-    /// validates the values of a struct that is returned.
-    pub(super) fn config<T: Validate + DeserializeOwned>(&self) -> Option<T> {
-        let mut map = self.as_map();
-        let mut sound = self.tree.members().is_some();
-        let mut values = serde_json::Map::new();
-        for key in keys_of::<T>() {
-            let Some(reader) = map.take(key) else {
-                continue;
-            };
-            let value = reader.tree.to_json();
-            // Every other field takes its default, so only the mistakes of this key show up.
-            let alone: Value = [((*key).to_owned(), value.clone())].into_iter().collect();
-            match serde_json::from_value::<T>(alone) {
-                Ok(_) => drop(values.insert((*key).to_owned(), value)),
-                Err(error) => {
-                    sound = false;
-                    reader.error("invalid", error);
-                }
-            }
-        }
-        // Unknown keys are errors too.
-        sound &= map.finish();
-        let config = serde_json::from_value(values.into()).ok()?;
-        // The caller gets `None` and cannot validate, so the readable fields are validated here.
-        if !sound {
-            self.check(&config);
-        }
-        sound.then_some(config)
-    }
-
     /// Returns `true` if the value is the string `word`.
     pub(super) fn is_word(&self, word: &str) -> bool {
         matches!(&self.tree.kind, Kind::Scalar(Value::String(text)) if text == word)
@@ -432,39 +399,5 @@ impl<'t> MapReader<'t> {
             key.error_with_help("unknown_key", format!("unknown key \"{name}\""), help);
         }
         sound
-    }
-}
-
-/// Returns the keys that `T` is deserialized from.
-fn keys_of<T: DeserializeOwned>() -> &'static [&'static str] {
-    let mut keys: &'static [&'static str] = &[];
-    // `Keys` holds no data, so deserialization always fails. By then it has recorded the keys.
-    let _ = T::deserialize(Keys(&mut keys));
-    keys
-}
-
-/// A deserializer that records the keys of the struct that is requested.
-struct Keys<'k>(&'k mut &'static [&'static str]);
-
-impl<'de> Deserializer<'de> for Keys<'_> {
-    type Error = serde::de::value::Error;
-
-    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
-        Err(serde::de::Error::custom("expected a struct"))
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        keys: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Self::Error> {
-        *self.0 = keys;
-        self.deserialize_any(visitor)
-    }
-
-    serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
-        unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
     }
 }

@@ -4,6 +4,8 @@
 //! and description is stated once. The check reports every mistake, and returns the part of the value that has
 //! none. That part is what the struct is deserialized from.
 
+use std::fmt::Display;
+
 use indexmap::IndexMap;
 use schemars::{JsonSchema, Schema, generate::SchemaSettings, transform::transform_subschemas};
 use serde_json::{Map, Number, Value};
@@ -107,22 +109,21 @@ impl<'s> Checker<'s> {
         if text.is_some_and(|text| known.contains(&text)) {
             return Some(reader.tree.clone());
         }
-        let others = choice.iter().filter(|one| words(one).is_empty());
-        let fitting = others.clone().find(|one| accepts_type(one, reader.tree));
+        let types = choice.iter().filter(|one| words(one).is_empty());
+        let fitting = types.clone().find(|one| accepts_type(one, reader.tree));
         match (fitting, text) {
-            (Some(only), _) => self.check(only, reader),
-            (None, Some(text)) if !known.is_empty() => {
-                let words = known.iter().map(|word| format!("\"{word}\""));
-                let expected = words.chain(others.map(|one| type_name(one)));
-                let expected = one_of(expected.collect());
+            (Some(fitting), Some(text)) if is_of_format(fitting, text) => {
+                self.check(fitting, reader)
+            }
+            (Some(fitting), None) => self.check(fitting, reader),
+            (_, Some(text)) => {
                 let help = did_you_mean(text, known.iter().copied());
+                let expected = any_of(types.map(|one| type_name(one)).collect(), &known);
                 reader.error_with_help("invalid", reader.expected(expected), help);
                 None
             }
-            (None, _) => {
-                let words = (!known.is_empty()).then(|| "a string".to_owned());
-                let expected = others.map(|one| type_name(one)).chain(words);
-                reader.wrong_type(&one_of(expected.collect()));
+            (None, None) => {
+                reader.wrong_type(&any_of(types.map(|one| type_name(one)).collect(), &known));
                 None
             }
         }
@@ -228,11 +229,26 @@ fn type_name(schema: &Value) -> String {
     name.to_owned()
 }
 
-/// Joins descriptions to `one of a, b` or `a`.
-fn one_of(all: Vec<String>) -> String {
-    match all.as_slice() {
-        [only] => only.clone(),
-        _ => format!("one of {}", all.join(", ")),
+/// Returns `true` unless the schema has a text format that `text` does not have. Limits do not count.
+fn is_of_format(schema: &Value, text: &str) -> bool {
+    let format = schema.get("format").and_then(Value::as_str);
+    let format = format.and_then(text::format);
+    format.is_none_or(|format| (format.check)(text, &Value::Null).is_ok())
+}
+
+/// Joins descriptions of types and words: `a map or "off"`, `one of "a", "b"`.
+fn any_of(types: Vec<String>, words: &[&str]) -> String {
+    let words = words.iter().map(|word| format!("\"{word}\""));
+    match types.as_slice() {
+        [] => format!("one of {}", words.collect::<Vec<_>>().join(", ")),
+        _ => {
+            let mut all: Vec<_> = types.into_iter().chain(words).collect();
+            match all.pop() {
+                Some(last) if all.is_empty() => last,
+                Some(last) => format!("{} or {last}", all.join(", ")),
+                None => String::new(),
+            }
+        }
     }
 }
 
@@ -249,9 +265,9 @@ fn check_scalar(schema: &Value, reader: &ValueReader<'_>) -> bool {
         (Kind::Scalar(Value::String(text)), _)
             if !known.is_empty() && !known.contains(&&**text) =>
         {
-            let expected = known.iter().map(|word| format!("\"{word}\"")).collect();
+            let expected = any_of(Vec::new(), &known);
             let help = did_you_mean(text, known);
-            reader.error_with_help("invalid", reader.expected(one_of(expected)), help);
+            reader.error_with_help("invalid", reader.expected(expected), help);
             false
         }
         (Kind::Scalar(Value::String(text)), Some(format)) => match (format.check)(text, schema) {
@@ -269,15 +285,36 @@ fn check_scalar(schema: &Value, reader: &ValueReader<'_>) -> bool {
 fn check_number(number: &Number, schema: &Value, reader: &ValueReader<'_>) -> bool {
     let limit = |key: &str| schema.get(key).and_then(Value::as_f64);
     let value = number.as_f64().unwrap_or(f64::NAN);
-    let (low, high) = (limit("minimum"), limit("maximum"));
-    if low.is_none_or(|low| low <= value) && high.is_none_or(|high| value <= high) {
+    let (low, high, above) = (
+        limit("minimum"),
+        limit("maximum"),
+        limit("exclusiveMinimum"),
+    );
+    let is_within = low.is_none_or(|low| low <= value)
+        && high.is_none_or(|high| value <= high)
+        && above.is_none_or(|above| above < value);
+    if is_within {
         return true;
     }
-    let expected = match (low, high) {
-        (Some(low), Some(high)) => format!("must be within {low} to {high}"),
-        (Some(low), None) => format!("must be >= {low}"),
-        (None, high) => format!("must be <= {}", high.unwrap_or_default()),
-    };
+    let low = low.map(|low| low.to_string());
+    let high = high.map(|high| high.to_string());
+    let expected = rule(low, above.map(|above| above.to_string()), high);
     reader.error("range", format!("{expected}, got {number}"));
     false
+}
+
+/// Returns the message for a value that is not within its limits.
+pub(super) fn rule(
+    low: Option<impl Display>,
+    above: Option<impl Display>,
+    high: Option<impl Display>,
+) -> String {
+    match (low, above, high) {
+        (Some(low), _, Some(high)) => format!("must be within {low} to {high}"),
+        (Some(low), ..) => format!("must be >= {low}"),
+        (None, Some(above), Some(high)) => format!("must be > {above} and <= {high}"),
+        (None, Some(above), None) => format!("must be > {above}"),
+        (None, None, Some(high)) => format!("must be <= {high}"),
+        (None, None, None) => "must be within its limits".to_owned(),
+    }
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tower_fanout::layers::config::duration;
 use tracing_subscriber::EnvFilter;
 
-use super::value::did_you_mean;
+use super::{schema::rule, value::did_you_mean};
 
 /// A type whose values the file has as text.
 pub(super) trait Text: Sized {
@@ -29,7 +29,8 @@ pub(super) trait Text: Sized {
     /// Returns the text of the value, for the defaults in the schema.
     fn written(&self) -> impl Display;
 
-    /// Checks the value against the limits of its key, which are `x-minimum` and `x-maximum` in the schema.
+    /// Checks the value against the limits of its key, which are `x-minimum`, `x-exclusiveMinimum` and
+    /// `x-maximum` in the schema.
     ///
     /// # Errors
     /// Returns an error if the value is not within them.
@@ -141,20 +142,20 @@ fn check_limits<T: Text + PartialOrd>(value: &T, schema: &Value) -> Result<(), S
         Some((text, T::parse(text).ok()?))
     };
     let (low, high) = (limit("x-minimum"), limit("x-maximum"));
+    let above = limit("x-exclusiveMinimum");
     let is_within = low.as_ref().is_none_or(|(_, low)| low <= value)
-        && high.as_ref().is_none_or(|(_, high)| value <= high);
-    match (low, high) {
-        _ if is_within => Ok(()),
-        (Some((low, _)), Some((high, _))) => Err(format!("must be within {low} to {high}")),
-        (Some((low, _)), None) => Err(format!("must be >= {low}")),
-        (None, Some((high, _))) => Err(format!("must be <= {high}")),
-        (None, None) => Ok(()),
+        && high.as_ref().is_none_or(|(_, high)| value <= high)
+        && above.as_ref().is_none_or(|(_, above)| above < value);
+    if is_within {
+        return Ok(());
     }
+    let written = |limit: Option<(_, T)>| limit.map(|(text, _): (&str, T)| text.to_owned());
+    Err(rule(written(low), written(above), written(high)))
 }
 
 impl Text for Duration {
     const FORMAT: &'static str = "duration";
-    const EXPECTED: &'static str = "a duration with its unit, such as \"300ms\" or \"5s\"";
+    const EXPECTED: &'static str = "a duration such as \"300ms\"";
 
     fn parse(text: &str) -> Result<Self, Fault> {
         let text_value: serde::de::value::StrDeserializer<'_, serde::de::value::Error> =
