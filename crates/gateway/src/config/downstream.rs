@@ -4,17 +4,15 @@ use http::{Uri, uri::Scheme};
 use indexmap::IndexMap;
 use tower_fanout::{Policy, layers::config::Validate};
 use tower_fanout_http::{
-    client::{
-        self, AddressPolicy, Client, ClientConfig, ClientTlsConfig, Http2, Identity, TlsVersion,
-        Verify,
-    },
+    client::{self, Client, ClientConfig, ClientTlsConfig, Http2, Identity, TlsVersion, Verify},
     forward::{ForwardConfig, ForwardHeaders},
 };
 
 use super::{
-    reader::{MapReader, ValueReader},
+    file,
+    reader::ValueReader,
     tls::{CertFile, CertKind, ClientTlsFiles, PairFiles},
-    value::{self, duration, head_size, header_name, known, size, within, word},
+    value::{bad_url, known},
 };
 
 /// A downstream service.
@@ -32,33 +30,38 @@ pub(crate) struct DownstreamConfig {
     pub(crate) forward: ForwardHeaders,
 }
 
+/// Reads the services by name. One with an error has defaults, so that references to it are valid.
 pub(super) fn downstreams(
-    members: Vec<(String, ValueReader<'_>)>,
+    reader: &ValueReader<'_>,
     policies: &IndexMap<String, Policy>,
 ) -> IndexMap<String, DownstreamConfig> {
-    let read = members
-        .into_iter()
-        .map(|(name, reader)| (name, downstream(&reader, policies)));
-    read.collect()
+    let mut read: IndexMap<String, file::Downstream> = reader.read().unwrap_or_default();
+    let named = reader.entries().into_iter().map(|(name, reader)| {
+        let file = read.swap_remove(&name).unwrap_or_default();
+        (name, downstream(file, &reader, policies))
+    });
+    named.collect()
 }
 
-fn downstream(reader: &ValueReader<'_>, policies: &IndexMap<String, Policy>) -> DownstreamConfig {
-    let mut map = reader.as_map();
-    let endpoint = map.get_required("endpoints", endpoint).unwrap_or_default();
-    let policy = map.get("policy", |reader| known(reader, "policy", policies.keys()));
-    let (client, tls_files) = client(&mut map, &endpoint);
+fn downstream(
+    file: file::Downstream,
+    reader: &ValueReader<'_>,
+    policies: &IndexMap<String, Policy>,
+) -> DownstreamConfig {
+    let endpoint = endpoint(&file.endpoints, reader).unwrap_or_default();
+    let policy = file.policy.as_ref().and_then(|_| {
+        let name = known(&reader.at("policy"), "policy", policies.keys())?;
+        policies.get(&name).cloned()
+    });
+    let (client, tls_files) = client(&file, reader, &endpoint);
     let config = DownstreamConfig {
-        policy: policy
-            .map(|name| policies[&name].clone())
-            .unwrap_or_default(),
+        policy: policy.unwrap_or_default(),
         client,
         tls_files,
-        forward: forward(&mut map),
+        forward: forward(reader),
         endpoint,
     };
     reader.check(&config.client);
-    map.not_built(&[("health_check", "health checking")]);
-    map.finish();
     // Building a client checks the TLS options together. That is useful only if each of them is valid.
     if is_https(&config.endpoint)
         && reader.is_sound()
@@ -80,94 +83,86 @@ fn is_https(endpoint: &Uri) -> bool {
     endpoint.scheme() == Some(&Scheme::HTTPS)
 }
 
-/// Reads the connection settings and response limits of the service at `endpoint`, and the files of its
+/// Returns the connection settings and response limits of the service at `endpoint`, and the files of its
 /// certificates.
-fn client(map: &mut MapReader<'_>, endpoint: &Uri) -> (ClientConfig, ClientTlsFiles) {
-    let (mut client, mut files) = (ClientConfig::default(), ClientTlsFiles::default());
-    map.set("max_response", &mut client.max_response, size);
-    map.set("max_head", &mut client.max_head, head_size);
-    map.set("connect_timeout", &mut client.connect_timeout, duration);
-    map.set("idle_timeout", &mut client.idle_timeout, duration);
-    client.max_connections = map.get("max_connections", |reader| within(reader, 1, 1_000_000));
-    let words = [
-        ("public", AddressPolicy::Public),
-        ("private", AddressPolicy::Private),
-        ("link_local", AddressPolicy::LinkLocal),
-    ];
-    map.set("allow_addresses", &mut client.allow_addresses, |reader| {
-        word(reader, &words)
-    });
-    let plain = !is_https(endpoint);
-    if let Some(reader) = map.take("tls") {
-        (client.tls, files) = tls(&reader);
-        if plain {
-            reader.error(
-                "invalid",
-                "tls requires an endpoint that begins with https://",
-            );
+fn client(
+    file: &file::Downstream,
+    reader: &ValueReader<'_>,
+    endpoint: &Uri,
+) -> (ClientConfig, ClientTlsFiles) {
+    let mut client = ClientConfig::default()
+        .max_response(file.max_response.0.0)
+        .max_head(file.max_head.0.0)
+        .connect_timeout(file.connect_timeout.0)
+        .idle_timeout(file.idle_timeout.0)
+        .max_connections(file.max_connections)
+        .allow_addresses(file.allow_addresses.into());
+    let mut files = ClientTlsFiles::default();
+    if let Some(tls) = &file.tls {
+        let reader = reader.at("tls");
+        (client.tls, files) = self::tls(tls, &reader);
+        if !is_https(endpoint) {
+            let message = "tls requires an endpoint that begins with https://";
+            reader.error("invalid", message);
         }
     }
-    client.http2 = http2(map, plain);
+    client.http2 = http2(file, reader, !is_https(endpoint));
     (client, files)
 }
 
-/// Reads the HTTP/2 mode. Without TLS (`plain`), ALPN is an error, as it is part of the TLS handshake.
-fn http2(map: &mut MapReader<'_>, plain: bool) -> Http2 {
-    let connections = map.take("http2_connections");
-    let given = connections.is_some();
-    let connections = connections
-        .and_then(|reader| within(&reader, 1, 64))
-        .unwrap_or(1);
-    let words = [
-        ("off", Http2::Off),
-        ("prior_knowledge", Http2::PriorKnowledge { connections }),
-        ("alpn", Http2::Alpn { connections }),
-    ];
-    let reader = map.take("http2");
-    let http2 = reader.as_ref().and_then(|reader| word(reader, &words));
-    let http2 = http2.unwrap_or_default();
-    if let (Some(reader), Http2::Alpn { .. }, true) = (reader, http2, plain) {
-        reader.error_with_help(
+/// Returns the HTTP/2 mode. Without TLS (`plain`), ALPN is an error, as it is part of the TLS handshake.
+fn http2(file: &file::Downstream, reader: &ValueReader<'_>, plain: bool) -> Http2 {
+    let connections = file.http2_connections.unwrap_or(1).into();
+    if file.http2 == file::Http2::Alpn && plain {
+        reader.at("http2").error_with_help(
             "invalid",
             "http2: alpn requires TLS",
             Some("set http2: prior_knowledge, or an endpoint that begins with https://".into()),
         );
-    } else if given && http2 == Http2::Off {
-        map.reader.at("http2_connections").warning(
+    } else if file.http2_connections.is_some() && file.http2 == file::Http2::Off {
+        reader.at("http2_connections").warning(
             "no_effect",
             "http2_connections has no effect with http2: off",
             "set http2, or remove http2_connections",
         );
     }
-    http2
+    match file.http2 {
+        file::Http2::Off => Http2::Off,
+        file::Http2::PriorKnowledge => Http2::PriorKnowledge { connections },
+        file::Http2::Alpn => Http2::Alpn { connections },
+    }
 }
 
-/// Reads the trusted CA, the client certificate and the other TLS options.
-fn tls(reader: &ValueReader<'_>) -> (ClientTlsConfig, ClientTlsFiles) {
-    let mut tls = ClientTlsConfig::default();
-    let mut map = reader.as_map();
-    let ca = map.get("ca_file", |reader| {
-        let loaded = CertFile::load(reader, CertKind::Authorities);
-        loaded.filter(|(_, pem)| is_ca(reader, pem))
+/// Reads the trusted CA and the client certificate, and returns the TLS options.
+fn tls(file: &file::ClientTls, reader: &ValueReader<'_>) -> (ClientTlsConfig, ClientTlsFiles) {
+    let ca = file.ca_file.as_ref().and_then(|_| {
+        let reader = reader.at("ca_file");
+        let loaded = CertFile::load(&reader, CertKind::Authorities);
+        loaded.filter(|(_, pem)| is_ca(&reader, pem))
     });
-    let pair = match (map.take("cert_file"), map.take("key_file")) {
-        (Some(cert), Some(key)) => PairFiles::load(&cert, &key),
+    let pair = match (&file.cert_file, &file.key_file) {
+        (Some(_), Some(_)) => PairFiles::load(&reader.at("cert_file"), &reader.at("key_file")),
         (None, None) => None,
         _ => {
-            reader.error(
-                "missing",
-                "\"cert_file\" and \"key_file\" must be set together",
-            );
+            let message = "\"cert_file\" and \"key_file\" must be set together";
+            reader.error("missing", message);
             None
         }
     };
-    tls.server_name = map.get("server_name", ValueReader::text);
-    let versions = [("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)];
-    map.set("min_version", &mut tls.min_version, |reader| {
-        word(reader, &versions)
-    });
-    map.set("verify", &mut tls.verify, verify);
-    map.finish();
+    let mut tls = ClientTlsConfig::default()
+        .server_name(file.server_name.clone())
+        .min_version(match file.min_version {
+            file::TlsVersion::V1_2 => TlsVersion::V1_2,
+            file::TlsVersion::V1_3 => TlsVersion::V1_3,
+        });
+    if file.verify == file::Verify::DangerouslySkip {
+        tls.verify = Verify::DangerouslySkip;
+        reader.at("verify").warning(
+            "not_verified",
+            "certificates are not verified: an attacker on the network can read and change the traffic",
+            "remove this key, and set ca_file to the CA to trust",
+        );
+    }
     let mut files = ClientTlsFiles::default();
     if let Some((file, pem)) = ca {
         (files.ca, tls.ca) = (Some(file), Some(pem));
@@ -188,27 +183,15 @@ fn is_ca(reader: &ValueReader<'_>, pem: &[u8]) -> bool {
         .is_ok()
 }
 
-fn verify(reader: &ValueReader<'_>) -> Option<Verify> {
-    let words = [
-        ("full", Verify::Full),
-        ("dangerously_skip", Verify::DangerouslySkip),
-    ];
-    let verify = word(reader, &words);
-    if verify == Some(Verify::DangerouslySkip) {
-        reader.warning(
-            "not_verified",
-            "certificates are not verified: an attacker on the network can read and change the traffic",
-            "remove this key, and set ca_file to the CA to trust",
-        );
-    }
-    verify
-}
-
 /// Reads the caller's headers to forward. Credentials are listed under a key of their own.
-fn forward(map: &mut MapReader<'_>) -> ForwardHeaders {
+fn forward(reader: &ValueReader<'_>) -> ForwardHeaders {
     let mut forward = ForwardConfig::default();
     for (key, is_credential) in [("forward_headers", false), ("forward_credentials", true)] {
-        for (reader, name) in map.each(key, |reader| Some((reader.clone(), header_name(reader)?))) {
+        for item in reader.items(key) {
+            // An invalid name is reported already.
+            let Some(name) = item.tree.as_text().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
             // Adds the headers one by one, so that an error is reported at the header that causes it.
             let mut with = forward.clone();
             if is_credential {
@@ -218,31 +201,29 @@ fn forward(map: &mut MapReader<'_>) -> ForwardHeaders {
             }
             match with.errors().first() {
                 None => forward = with,
-                Some(problem) => reader.error("invalid", problem.message()),
+                Some(error) => item.error("invalid", error.message()),
             }
         }
     }
     ForwardHeaders::new(forward).unwrap_or_default()
 }
 
-fn endpoint(reader: &ValueReader<'_>) -> Option<Uri> {
-    let endpoints = reader.list();
-    match endpoints.as_slice() {
-        [] => reader.error("missing", "expected one endpoint, got none"),
-        [_] => {}
+/// Returns the only endpoint.
+fn endpoint(endpoints: &[file::Endpoint], reader: &ValueReader<'_>) -> Option<Uri> {
+    let written = reader.items("endpoints");
+    match written.as_slice() {
+        [] if reader.has("endpoints") => {
+            let reader = reader.at("endpoints");
+            reader.error("missing", "expected one endpoint, got none");
+        }
+        [] | [_] => {}
         [_, second, ..] => second.not_built("load balancing between several endpoints"),
     }
-    let mut map = endpoints.first()?.as_map();
-    if let Some(weight) = map.take("weight") {
-        weight.not_built("endpoint weighting");
-    }
-    let url = map.require("url");
-    map.finish();
-    let reader = url?;
-    let uri = value::url(&reader, "http://users:8080")?;
+    let uri = &endpoints.first()?.url.0.0;
     // A well-formed URL may have parts that an endpoint must not have.
-    client::validate_endpoint(&uri)
-        .map_err(|error| value::bad_url(&reader, error.message()))
-        .ok()?;
-    Some(uri)
+    if let Err(error) = client::validate_endpoint(uri) {
+        bad_url(&written.first()?.at("url"), error.message());
+        return None;
+    }
+    Some(uri.clone())
 }

@@ -179,7 +179,7 @@ fn plan(
 ) -> Option<PlanConfig> {
     let auth = map
         .take("auth")
-        .map(|reader| route_auth(&reader, names.jwt));
+        .map(|reader| route_auth(&reader.read()?, &reader, names.jwt));
     let mut limits = LIMITS;
     map.set("deadline", &mut limits.deadline, |reader| {
         bound(reader, LIMITS.deadline, |reader| {

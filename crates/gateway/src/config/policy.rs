@@ -8,7 +8,7 @@ use super::reader::ValueReader;
 /// Reads the policies by name. One with an error is replaced by the default, so that references to it are valid.
 pub(super) fn policies(reader: &ValueReader<'_>) -> IndexMap<String, Policy> {
     let read: IndexMap<String, Policy> = reader.read().unwrap_or_default();
-    let named = reader.named().into_iter().map(|(name, reader)| {
+    let named = reader.entries().into_iter().map(|(name, reader)| {
         let policy = read.get(&name).filter(|policy| reader.check(*policy));
         (name, policy.cloned().unwrap_or_default())
     });

@@ -79,7 +79,9 @@ fn root(reader: &ValueReader<'_>) -> Config {
         .as_ref()
         .map(policy::policies)
         .unwrap_or_default();
-    let downstreams = downstream::downstreams(root.members("downstreams"), &policies);
+    let downstreams = (root.take("downstreams"))
+        .map(|reader| downstream::downstreams(&reader, &policies))
+        .unwrap_or_default();
     let names = plan::Names {
         downstreams: &downstreams,
         jwt: &jwt,

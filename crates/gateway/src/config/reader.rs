@@ -143,19 +143,6 @@ impl<'t> ValueReader<'t> {
         None
     }
 
-    /// Parses a string with `parse`. Reports that `expected` is missing if it returns `None`.
-    pub(super) fn parse<T>(
-        &self,
-        expected: &str,
-        parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Option<T> {
-        let parsed = parse(&self.text()?);
-        if parsed.is_none() {
-            self.error("invalid", self.expected(expected));
-        }
-        parsed
-    }
-
     /// Returns the message for a value that is not what `expected` says.
     pub(super) fn expected(&self, expected: impl Display) -> String {
         format!("expected {expected}, got \"{}\"", self.tree.as_written())
@@ -194,13 +181,17 @@ impl<'t> ValueReader<'t> {
 
     /// Returns the members of a map whose keys the user chooses.
     pub(super) fn named(&self) -> Vec<(String, ValueReader<'t>)> {
-        let Some(members) = self.tree.members() else {
+        if self.tree.members().is_none() {
             self.wrong_type("a map");
-            return Vec::new();
-        };
-        let members = members.iter();
+        }
+        self.entries()
+    }
+
+    /// Returns the members of a map, or none if the value is not a map.
+    pub(super) fn entries(&self) -> Vec<(String, ValueReader<'t>)> {
+        let members = self.tree.members().into_iter().flatten();
         members
-            .map(|(name, (_, value))| (name.clone(), self.child(value, &format!(".{name}"))))
+            .map(|(name, (_, value))| (name.clone(), self.member(name, value)))
             .collect()
     }
 
@@ -236,6 +227,15 @@ impl<'t> ValueReader<'t> {
             reader.error("invalid", message);
         }
         errors.is_empty()
+    }
+
+    /// Returns the items of the list `key`, or none if the value has no such list.
+    pub(super) fn items(&self, key: &str) -> Vec<ValueReader<'t>> {
+        let list = self.at(key);
+        match &list.tree.kind {
+            Kind::List(_) if self.has(key) => list.list(),
+            _ => Vec::new(),
+        }
     }
 
     /// Returns the item `index` of the list `key`, or the closest enclosing value in the file.

@@ -22,7 +22,9 @@ pub(super) const PLANNED: &str = "x-planned";
 
 /// Returns the JSON Schema (draft 7) of `T`.
 pub(super) fn of<T: JsonSchema>() -> Value {
-    let settings = SchemaSettings::draft07().with_transform(remove_null);
+    let settings = SchemaSettings::draft07()
+        .with_transform(remove_null)
+        .with_transform(remove_defaults);
     settings.into_generator().into_root_schema_for::<T>().into()
 }
 
@@ -47,6 +49,19 @@ fn remove_null(schema: &mut Schema) {
         schema.remove("default");
     }
     transform_subschemas(&mut remove_null, schema);
+}
+
+/// Removes the defaults of required keys, which the structs have for the rest of a map that lacks such a key.
+fn remove_defaults(schema: &mut Schema) {
+    let required = schema.get("required").and_then(Value::as_array).cloned();
+    if let Some(keys) = schema.get_mut("properties") {
+        for name in required.iter().flatten().filter_map(Value::as_str) {
+            if let Some(key) = keys.get_mut(name).and_then(Value::as_object_mut) {
+                key.remove("default");
+            }
+        }
+    }
+    transform_subschemas(&mut remove_defaults, schema);
 }
 
 /// Checks the value at `reader` against the root schema `schema`. Returns the valid part of the value, or `None`
@@ -172,12 +187,14 @@ impl<'s> Checker<'s> {
 
 /// Reports a key that `schema` does not have, and says so if it is planned.
 fn report_unknown(schema: &Value, name: &str, key: &ValueReader<'_>) {
-    let planned = schema.get(PLANNED).and_then(|planned| planned.get(name));
-    if let Some(feature) = planned.and_then(Value::as_str) {
+    let planned = schema.get(PLANNED).and_then(Value::as_object);
+    let feature = planned.and_then(|planned| planned.get(name));
+    if let Some(feature) = feature.and_then(Value::as_str) {
         return key.not_built(feature);
     }
     let known = schema.get("properties").and_then(Value::as_object);
-    let known = known.into_iter().flat_map(Map::keys).map(String::as_str);
+    let known = known.into_iter().chain(planned);
+    let known = known.flat_map(Map::keys).map(String::as_str);
     let help = did_you_mean(name, known);
     key.error_with_help("unknown_key", format!("unknown key \"{name}\""), help);
 }

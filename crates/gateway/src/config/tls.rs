@@ -18,7 +18,7 @@ use tower_fanout_http::{
     server::ServerTls,
 };
 
-use super::{certificate::Validity, reader::ValueReader, value::file};
+use super::{certificate::Validity, reader::ValueReader, value::read_file};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -75,7 +75,7 @@ impl CertFile {
     /// Loads the file that the key at `reader` names. Warns if its certificates are not valid now. Returns
     /// `None` after reporting an error.
     pub(super) fn load(reader: &ValueReader<'_>, kind: CertKind) -> Option<(Self, Vec<u8>)> {
-        let pem = file(reader)?;
+        let pem = read_file(reader)?;
         let this = Self {
             file: NamedFile::new(reader)?,
             kind,
@@ -127,7 +127,7 @@ impl PairFiles {
         cert: &ValueReader<'_>,
         key: &ValueReader<'_>,
     ) -> Option<(Self, Vec<u8>, Vec<u8>)> {
-        let (chain, secret) = (CertFile::load(cert, CertKind::Chain), file(key));
+        let (chain, secret) = (CertFile::load(cert, CertKind::Chain), read_file(key));
         let ((file, chain), secret) = (chain?, secret?);
         match ServerTls::new(&chain, &secret) {
             Ok(_) => {

@@ -2,10 +2,8 @@
 
 use std::{fmt::Debug, time::Duration};
 
-use http::{HeaderName, Uri};
 use serde::{Deserialize, de::DeserializeOwned};
 use tower_fanout::nearest_name;
-use tower_fanout_json::template::encode_path;
 
 use super::{Bound, reader::ValueReader};
 
@@ -14,54 +12,6 @@ pub(super) fn duration(reader: &ValueReader<'_>) -> Option<Duration> {
     #[derive(Deserialize)]
     struct WithUnit(#[serde(with = "tower_fanout::layers::config::duration")] Duration);
     reader.get().map(|WithUnit(duration)| duration)
-}
-
-/// Reads a size such as `"1MiB"`, in bytes.
-pub(super) fn size(reader: &ValueReader<'_>) -> Option<usize> {
-    // The longest suffix comes first, as every unit ends in `B`.
-    const UNITS: [(&str, usize); 4] = [
-        ("GiB", 1 << 30),
-        ("MiB", 1 << 20),
-        ("KiB", 1 << 10),
-        ("B", 1),
-    ];
-    let parse = |text: &str| {
-        let mut units = UNITS.into_iter();
-        let (number, unit) =
-            units.find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, bytes)))?;
-        let bytes = number.trim().parse::<usize>().ok()?.checked_mul(unit)?;
-        (bytes > 0).then_some(bytes)
-    };
-    reader.parse("a size such as \"64KiB\" or \"1MiB\"", parse)
-}
-
-/// Reads a limit for the size of heads, in bytes.
-pub(super) fn head_size(reader: &ValueReader<'_>) -> Option<usize> {
-    let size = size(reader)?;
-    if size < 8 << 10 {
-        let got = reader.tree.as_written();
-        reader.error("range", format!("must be >= 8KiB, got {got}"));
-        return None;
-    }
-    Some(size)
-}
-
-/// Reads the name of a header.
-pub(super) fn header_name(reader: &ValueReader<'_>) -> Option<HeaderName> {
-    reader.parse("a header name", |name| name.parse().ok())
-}
-
-/// Reads one of the strings in `words` and returns the value beside it.
-pub(super) fn word<T: Copy>(reader: &ValueReader<'_>, words: &[(&'static str, T)]) -> Option<T> {
-    let text = reader.text()?;
-    if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
-        return Some(*meaning);
-    }
-    let known = words.iter().map(|(word, _)| *word);
-    let all: Vec<_> = known.clone().map(|word| format!("\"{word}\"")).collect();
-    let message = format!("expected one of {}, got \"{text}\"", all.join(", "));
-    reader.error_with_help("invalid", message, did_you_mean(&text, known));
-    None
 }
 
 /// Returns a suggestion with the name in `known` that is most similar to `name`.
@@ -73,56 +23,13 @@ pub(super) fn did_you_mean<'n>(
 }
 
 /// Reads the name of a file and returns the content of the file.
-pub(super) fn file(reader: &ValueReader<'_>) -> Option<Vec<u8>> {
+pub(super) fn read_file(reader: &ValueReader<'_>) -> Option<Vec<u8>> {
     std::fs::read(reader.text()?)
         .map_err(|error| {
             let message = format!("cannot read the file: {error}");
             reader.error("unreadable", message);
         })
         .ok()
-}
-
-/// Reads a URL. `example` is a valid one.
-///
-/// The diagnostic does not quote an invalid URL, because it may contain credentials.
-pub(super) fn url(reader: &ValueReader<'_>, example: &str) -> Option<Uri> {
-    let text = reader.text()?;
-    // The parser drops a fragment, which is never sent.
-    if text.contains('#') {
-        bad_url(reader, "must not have a fragment");
-        return None;
-    }
-    let text = match with_encoded_path(&text) {
-        Ok(text) => text,
-        Err(message) => {
-            bad_url(reader, &message);
-            return None;
-        }
-    };
-    text.parse()
-        .map_err(|_| reader.error("invalid", format!("expected a URL such as \"{example}\"")))
-        .ok()
-}
-
-/// Percent-encodes the path of a URL.
-///
-/// # Errors
-/// Returns a message if text of the path has more than one meaning.
-fn with_encoded_path(url: &str) -> Result<String, String> {
-    let start = url.find("://").map_or(0, |scheme| scheme + "://".len());
-    let start = url[start..]
-        .find(['/', '?'])
-        .map_or(url.len(), |path| start + path);
-    let end = url[start..]
-        .find('?')
-        .map_or(url.len(), |query| start + query);
-    let path = &url[start..end];
-    // The user may mean a placeholder.
-    if path.contains(['{', '}']) {
-        return Err("must not have braces, as a URL has no placeholders".to_owned());
-    }
-    let path = encode_path(path).map_err(|error| error.to_string())?;
-    Ok([&url[..start], &path, &url[end..]].concat())
 }
 
 /// Reports a URL, and quotes it unless it may contain credentials.

@@ -5,14 +5,14 @@ use tower_fanout_http::{
     client::{Client, ClientConfig},
     jwt::{
         Algorithm,
-        jwks::{JwksConfig, JwksUrl, Start},
+        jwks::{JwksConfig, JwksUrl},
     },
 };
 
 use super::super::{
+    file,
     reader::ValueReader,
     tls::{CertFile, CertKind, ClientTlsFiles},
-    value::{self, duration, size, word},
 };
 
 /// A JWK set that an issuer publishes.
@@ -40,20 +40,19 @@ impl JwksSource {
     }
 }
 
-pub(super) fn jwks(reader: &ValueReader<'_>, algorithms: &[Algorithm]) -> Option<JwksSource> {
-    let mut map = reader.as_map();
-    let url_reader = map.require("url");
-    let mut config = JwksConfig::default();
-    map.set("poll_interval", &mut config.poll_interval, duration);
-    map.set("cooldown", &mut config.cooldown, duration);
-    map.set("timeout", &mut config.timeout, duration);
-    map.set("max_body", &mut config.max_body, size);
-    map.set("max_keys", &mut config.max_keys, ValueReader::get);
-    map.set("max_stale", &mut config.max_stale, duration);
-    let starts = [("fail", Start::Fail), ("degraded", Start::Degraded)];
-    map.set("start", &mut config.start, |reader| word(reader, &starts));
-    let ca_reader = map.take("ca_file");
-    map.finish();
+pub(super) fn jwks(
+    file: &file::Jwks,
+    reader: &ValueReader<'_>,
+    algorithms: &[Algorithm],
+) -> Option<JwksSource> {
+    let mut config = JwksConfig::default()
+        .poll_interval(file.poll_interval.0)
+        .cooldown(file.cooldown.0)
+        .timeout(file.timeout.0)
+        .max_body(file.max_body.0.0)
+        .max_keys(file.max_keys)
+        .max_stale(file.max_stale.0)
+        .start(file.start.into());
     let mut valid = reader.check(&config);
     config.algorithms = algorithms.to_vec();
     let errors = config.errors();
@@ -62,12 +61,16 @@ pub(super) fn jwks(reader: &ValueReader<'_>, algorithms: &[Algorithm]) -> Option
         reader.error("invalid", format!("algorithms: {}", error.message()));
         valid = false;
     }
-    let ca = ca_reader
+    let ca = file
+        .ca_file
         .as_ref()
-        .map(|reader| CertFile::load(reader, CertKind::Authorities));
+        .map(|_| CertFile::load(&reader.at("ca_file"), CertKind::Authorities));
     // An unreadable CA file must not become `None`, which trusts the system's CAs.
     let ca = ca.map_or(Some(None), |ca| ca.map(Some));
-    let url = url(url_reader.as_ref()?)?;
+    let at_url = reader.at("url");
+    let url = JwksUrl::new(file.url.0.0.clone())
+        .map_err(|error| at_url.error("invalid", error.message()))
+        .ok()?;
     let (file, ca) = ca?.unzip();
     let source = JwksSource {
         url,
@@ -79,13 +82,12 @@ pub(super) fn jwks(reader: &ValueReader<'_>, algorithms: &[Algorithm]) -> Option
         },
     };
     if let Err(error) = source.client() {
-        ca_reader.or(url_reader)?.error("invalid", error.message());
+        let at = if source.ca.is_some() {
+            reader.at("ca_file")
+        } else {
+            at_url
+        };
+        at.error("invalid", error.message());
     }
     Some(source)
-}
-
-fn url(reader: &ValueReader<'_>) -> Option<JwksUrl> {
-    JwksUrl::new(value::url(reader, "https://idp.example/jwks.json")?)
-        .map_err(|error| reader.error("invalid", error.message()))
-        .ok()
 }

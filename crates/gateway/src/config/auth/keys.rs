@@ -5,12 +5,7 @@ use std::error::Error;
 use tower_fanout_http::jwt::{Algorithm, Key, KeySet};
 
 use super::{
-    super::{
-        Secret,
-        reader::{MapReader, ValueReader},
-        tls::NamedFile,
-        value::{did_you_mean, file},
-    },
+    super::{Secret, file, reader::ValueReader, tls::NamedFile, value::read_file},
     jwks::{JwksSource, jwks},
 };
 
@@ -71,21 +66,9 @@ impl StaticKey {
     }
 }
 
-/// Reads the allowed algorithms. Reports a mix of HMAC and public-key algorithms, which would let an
-/// attacker use a public key as an HMAC secret.
-pub(super) fn algorithms(reader: &ValueReader<'_>) -> Vec<Algorithm> {
-    let mut algorithms: Vec<Algorithm> = Vec::new();
-    for item in reader.list() {
-        let Some(name) = item.text() else { continue };
-        match Algorithm::parse(&name) {
-            Some(algorithm) => algorithms.push(algorithm),
-            None => {
-                let known = Algorithm::ALL.iter().map(|algorithm| algorithm.as_str());
-                let message = format!("unknown algorithm \"{name}\"");
-                item.error_with_help("unknown_algorithm", message, did_you_mean(&name, known));
-            }
-        }
-    }
+/// Reports a mix of HMAC and public-key algorithms, which would let an attacker use a public key as an HMAC
+/// secret.
+pub(super) fn check_algorithms(algorithms: &[Algorithm], reader: &ValueReader<'_>) {
     let symmetric = algorithms
         .iter()
         .filter(|algorithm| algorithm.is_symmetric())
@@ -96,70 +79,81 @@ pub(super) fn algorithms(reader: &ValueReader<'_>) -> Vec<Algorithm> {
             "HMAC and public-key algorithms must not be combined",
         );
     }
-    algorithms
 }
 
-/// Reads the keys: any number of static ones, or exactly one JWKS.
-pub(super) fn keys(reader: &ValueReader<'_>, algorithms: &[Algorithm]) -> Option<KeysConfig> {
-    let items = reader.list();
-    let (published, given): (Vec<_>, Vec<_>) = items.iter().partition(|item| is_published(item));
-    let given: Vec<_> = given.iter().map(|item| key(item, algorithms)).collect();
-    let fetched: Vec<_> = (published.iter())
-        .map(|item| fetched(item, algorithms))
-        .collect();
-    match (&*published, &*items) {
-        ([], _) => {}
-        ([_], [_]) => {
-            return fetched
-                .into_iter()
-                .next()?
-                .map(Box::new)
-                .map(KeysConfig::Fetched);
-        }
-        ([first, ..], _) => {
-            first.error("mixed_keys", "\"jwks\" must be the only entry of \"keys\"");
-            return None;
-        }
+/// Returns the keys: any number of static ones, or exactly one JWKS. `reader` reads their provider.
+pub(super) fn keys(
+    file: &[file::Key],
+    reader: &ValueReader<'_>,
+    algorithms: &[Algorithm],
+) -> Option<KeysConfig> {
+    let items = reader.items("keys");
+    // An invalid key is reported, and left out of the struct. The others cannot be found by their index then.
+    if items.len() != file.len() {
+        return None;
     }
-    let (keys, materials): (Vec<_>, Vec<_>) = given.into_iter().flatten().unzip();
+    let all = || file.iter().zip(&items);
+    let given = all().filter(|(file, _)| file.jwks.is_none());
+    let given: Vec<_> = given
+        .map(|(file, item)| key(file, item, algorithms))
+        .collect();
+    let published = all().filter_map(|(key, item)| Some((key, key.jwks.as_ref()?, item)));
+    let published: Vec<_> = (published)
+        .map(|(key, jwks, item)| {
+            check_alone(key, item);
+            (item, self::jwks(jwks, &item.at("jwks"), algorithms))
+        })
+        .collect();
+    if let Some((first, _)) = published.first().filter(|_| items.len() > 1) {
+        first.error("mixed_keys", "\"jwks\" must be the only entry of \"keys\"");
+        return None;
+    }
+    if let Some((_, source)) = published.into_iter().next() {
+        return Some(KeysConfig::Fetched(Box::new(source?)));
+    }
+    let (keys, materials): (Vec<StaticKey>, Vec<_>) = given.into_iter().flatten().unzip();
     // Errors of single keys are already reported.
     if keys.len() == items.len()
         && let Err(error) = KeySet::new(keys.iter().map(|one| one.key.clone()))
     {
-        reader.error("invalid", error);
+        reader.at("keys").error("invalid", error);
     }
     let signing = materials.into_iter().next();
     Some(KeysConfig::Given { keys, signing })
 }
 
-fn is_published(item: &ValueReader<'_>) -> bool {
-    let members = item.tree.members();
-    members.is_some_and(|members| members.contains_key("jwks"))
+/// Reports keys beside `jwks`, which says everything about its keys itself.
+fn check_alone(key: &file::Key, reader: &ValueReader<'_>) {
+    let others = [
+        ("kid", key.kid.is_some()),
+        ("algorithm", key.algorithm.is_some()),
+        ("secret", key.secret.is_some()),
+        ("secret_file", key.secret_file.is_some()),
+        ("pem_file", key.pem_file.is_some()),
+    ];
+    for (name, _) in others.into_iter().filter(|(_, is_given)| *is_given) {
+        let message = format!("\"{name}\" must not be set beside \"jwks\"");
+        reader.at(name).error("invalid", message);
+    }
 }
 
-fn fetched(item: &ValueReader<'_>, algorithms: &[Algorithm]) -> Option<JwksSource> {
-    let mut map = item.as_map();
-    let config = map.get("jwks", |reader| jwks(reader, algorithms));
-    map.finish();
-    config
-}
-
-/// Reads one static key, with its algorithm and material. Returns `None` after reporting its errors.
+/// Returns one static key, with its algorithm and material. Returns `None` after reporting its errors.
 fn key(
+    file: &file::Key,
     reader: &ValueReader<'_>,
     allowed: &[Algorithm],
 ) -> Option<(StaticKey, (Algorithm, Secret))> {
-    let mut map = reader.as_map();
-    let kid = map.get("kid", ValueReader::text);
-    let declared = map.get("algorithm", |reader| declared(reader, allowed));
-    let material = material(&mut map);
-    map.finish();
+    let declared = file.algorithm.map(|algorithm| algorithm.0);
+    if declared.is_some_and(|declared| !allowed.contains(&declared)) {
+        let reader = reader.at("algorithm");
+        reader.error("invalid", "expected one of the allowed \"algorithms\"");
+    }
     let Material {
         secret,
         is_secret,
-        file,
+        file: named,
         at,
-    } = material?;
+    } = material(file, reader)?;
     let candidates: Vec<_> = match declared {
         Some(declared) => vec![declared],
         None => (allowed.iter().copied())
@@ -172,11 +166,11 @@ fn key(
     });
     let (key, algorithm) = fitting.ok()?;
     let key = StaticKey {
-        key: with_kid(key, kid.as_ref()),
-        file: file.map(|file| KeyFile {
-            file,
+        key: with_kid(key, file.kid.as_ref()),
+        file: named.map(|named| KeyFile {
+            file: named,
             is_secret,
-            kid,
+            kid: file.kid.clone(),
             candidates,
         }),
     };
@@ -188,16 +182,6 @@ fn with_kid(key: Key, kid: Option<&String>) -> Key {
         Some(kid) => key.with_kid(kid.clone()),
         None => key,
     }
-}
-
-/// Reads the algorithm of a key, which must be one of `allowed`.
-fn declared(reader: &ValueReader<'_>, allowed: &[Algorithm]) -> Option<Algorithm> {
-    let named = Algorithm::parse(&reader.text()?);
-    let algorithm = named.filter(|algorithm| allowed.contains(algorithm));
-    if algorithm.is_none() {
-        reader.error("invalid", "expected one of the allowed \"algorithms\"");
-    }
-    algorithm
 }
 
 /// The reason why a key has no algorithm.
@@ -252,42 +236,40 @@ struct Material<'t> {
     at: ValueReader<'t>,
 }
 
-fn material<'t>(map: &mut MapReader<'t>) -> Option<Material<'t>> {
+fn material<'t>(key: &file::Key, reader: &ValueReader<'t>) -> Option<Material<'t>> {
     let sources = [
-        ("secret", true, false),
-        ("secret_file", true, true),
-        ("pem_file", false, true),
+        ("secret", true, key.secret.is_some()),
+        ("secret_file", true, key.secret_file.is_some()),
+        ("pem_file", false, key.pem_file.is_some()),
     ];
-    let given = sources.map(|(key, is_secret, is_file)| Some((map.take(key)?, is_secret, is_file)));
-    let given: Vec<_> = given.into_iter().flatten().collect();
-    if given.len() > 1 {
-        map.reader.error(
+    let mut given = sources.into_iter().filter(|(_, _, is_given)| *is_given);
+    let Some((name, is_secret, _)) = given.next() else {
+        // A source that is written is invalid, which is reported already.
+        if !["secret", "secret_file", "pem_file", "jwks"]
+            .iter()
+            .any(|key| reader.has(key))
+        {
+            let message = "expected one of \"secret\", \"secret_file\", \"pem_file\", \"jwks\"";
+            reader.error("missing", message);
+        }
+        return None;
+    };
+    if given.next().is_some() {
+        reader.error(
             "invalid",
             "expected only one of \"secret\", \"secret_file\" and \"pem_file\"",
         );
     }
-    let Some((reader, is_secret, is_file)) = given.into_iter().next() else {
-        map.reader.error(
-            "missing",
-            "expected one of \"secret\", \"secret_file\", \"pem_file\", \"jwks\"",
-        );
-        return None;
-    };
-    let bytes = if is_file {
-        file(&reader)?
-    } else {
-        reader.text()?.into_bytes()
-    };
-    let named = if is_file {
-        Some(NamedFile::new(&reader)?)
-    } else {
-        None
+    let at = reader.at(name);
+    let (bytes, named) = match &key.secret {
+        Some(secret) => (secret.0.clone().into_bytes(), None),
+        None => (read_file(&at)?, Some(NamedFile::new(&at)?)),
     };
     Some(Material {
-        secret: trimmed(bytes, is_file && is_secret),
+        secret: trimmed(bytes, named.is_some() && is_secret),
         is_secret,
         file: named,
-        at: reader,
+        at,
     })
 }
 

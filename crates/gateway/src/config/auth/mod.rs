@@ -7,18 +7,14 @@ mod route;
 use indexmap::IndexMap;
 use tower_fanout_http::jwt::{JwtConfig, VerifierConfig};
 
-use self::keys::{algorithms, keys};
+use self::keys::{check_algorithms, keys};
 pub(super) use self::route::route_auth;
 pub(crate) use self::{
     jwks::JwksSource,
     keys::{KeysConfig, StaticKey},
     route::RouteAuth,
 };
-use super::{
-    Tier,
-    reader::ValueReader,
-    value::{duration, known},
-};
+use super::{Tier, file, reader::ValueReader, value::known};
 
 /// A JWT provider.
 #[derive(Clone, Debug)]
@@ -31,6 +27,7 @@ pub(crate) struct Jwt {
     pub(crate) responses: JwtConfig,
 }
 
+/// Reads the providers by name. One with an error has defaults, so that references to it are valid.
 pub(super) fn auth(
     reader: Option<ValueReader<'_>>,
     tiers: &IndexMap<String, Tier>,
@@ -38,63 +35,54 @@ pub(super) fn auth(
     let Some(reader) = reader else {
         return IndexMap::new();
     };
-    let mut map = reader.as_map();
-    let members = map
-        .require("jwt")
-        .map(|reader| reader.named())
-        .unwrap_or_default();
-    map.finish();
-    members
+    let mut read = reader.read::<file::Auth>().unwrap_or_default().jwt;
+    if !reader.has("jwt") {
+        return IndexMap::new();
+    }
+    let named = reader
+        .at("jwt")
+        .entries()
         .into_iter()
-        .map(|(name, reader)| (name, jwt(&reader, tiers)))
-        .collect()
+        .map(|(name, reader)| {
+            let file = read.swap_remove(&name).unwrap_or_default();
+            (name, jwt(file, &reader, tiers))
+        });
+    named.collect()
 }
 
-fn jwt(reader: &ValueReader<'_>, tiers: &IndexMap<String, Tier>) -> Jwt {
-    let mut map = reader.as_map();
-    let algorithms = map
-        .require("algorithms")
-        .map(|reader| algorithms(&reader))
-        .unwrap_or_default();
-    let keys = map.get_required("keys", |reader| keys(reader, &algorithms));
-    let mut verifier = VerifierConfig::default();
-    verifier.issuers = map.each("issuers", ValueReader::text);
-    verifier.audiences = map.each("audiences", ValueReader::text);
-    map.set("leeway", &mut verifier.leeway, duration);
-    verifier.max_age = map.get("max_age", duration);
-    verifier.require_typ = map.get("require_typ", typ);
-    verifier.require_jti = map.is_on("require_jti");
-    verifier.tiers = tiers.keys().cloned().collect();
+fn jwt(file: file::Jwt, reader: &ValueReader<'_>, tiers: &IndexMap<String, Tier>) -> Jwt {
+    let algorithms: Vec<_> = file
+        .algorithms
+        .iter()
+        .map(|algorithm| algorithm.0)
+        .collect();
+    check_algorithms(&algorithms, &reader.at("algorithms"));
+    let keys = keys(&file.keys, reader, &algorithms);
+    let mut verifier = VerifierConfig::default()
+        .issuers(file.issuers)
+        .audiences(file.audiences)
+        .leeway(file.leeway.0)
+        .max_age(file.max_age.map(|age| age.0))
+        .require_typ(file.require_typ.map(|typ| typ.0.0))
+        .require_jti(file.require_jti)
+        .tiers(tiers.keys());
     if let Some(lowest) = verifier.tiers.first() {
         verifier.default_tier.clone_from(lowest);
     }
-    if let Some(reader) = map.take("tier") {
-        let mut map = reader.as_map();
-        verifier.tier_claim = map.get_required("claim", ValueReader::text);
-        map.set("default", &mut verifier.default_tier, |reader| {
-            known(reader, "tier", tiers.keys())
-        });
-        map.finish();
+    if let Some(tier) = file.tier {
+        verifier.tier_claim = Some(tier.claim);
+        let default = tier
+            .default
+            .and_then(|_| known(&reader.at("tier.default"), "tier", tiers.keys()));
+        verifier.default_tier = default.unwrap_or(verifier.default_tier);
     }
-    if let Some(reader) = map.take("roles") {
-        let mut map = reader.as_map();
-        let claim = map.get_required("claim", ValueReader::text);
-        verifier.roles_claim = claim.unwrap_or_default();
-        map.finish();
+    if let Some(roles) = file.roles {
+        verifier.roles_claim = roles.claim;
     }
-    let mut responses = JwtConfig::default();
-    map.set("realm", &mut responses.realm, ValueReader::text);
-    map.set(
-        "reveal_expired",
-        &mut responses.reveal_expired,
-        ValueReader::get,
-    );
-    map.set(
-        "skip_preflight",
-        &mut responses.skip_preflight,
-        ValueReader::get,
-    );
-    map.finish();
+    let responses = JwtConfig::default()
+        .realm(file.realm)
+        .reveal_expired(file.reveal_expired)
+        .skip_preflight(file.skip_preflight);
     reader.check(&verifier);
     reader.check(&responses);
     Jwt {
@@ -106,11 +94,4 @@ fn jwt(reader: &ValueReader<'_>, tiers: &IndexMap<String, Tier>) -> Jwt {
         verifier,
         responses,
     }
-}
-
-fn typ(reader: &ValueReader<'_>) -> Option<String> {
-    reader.parse("a token type such as \"at+jwt\"", |typ| {
-        let is_valid = !typ.is_empty() && typ.bytes().all(|byte| byte.is_ascii_graphic());
-        is_valid.then(|| typ.to_owned())
-    })
 }

@@ -5,11 +5,7 @@ use tower_fanout::layers::config::Validate;
 use tower_fanout_http::jwt::PropagateClaimsConfig;
 
 use super::{
-    super::{
-        reader::ValueReader,
-        tree::Kind,
-        value::{header_name, known},
-    },
+    super::{file, reader::ValueReader, tree::Kind, value::known},
     Jwt,
 };
 
@@ -28,41 +24,33 @@ pub(crate) struct RouteAuth {
 }
 
 pub(in super::super) fn route_auth(
+    file: &file::RouteAuth,
     reader: &ValueReader<'_>,
     jwt: &IndexMap<String, Jwt>,
 ) -> Option<RouteAuth> {
-    let mut map = reader.as_map();
-    let names = map.get_required("jwt", |reader| providers(reader, jwt));
-    let any_role = map.get("any_role", |reader| {
-        Some(reader.nonempty()?.each(ValueReader::text))
-    });
-    let all_scopes = map.get("all_scopes", |reader| Some(reader.nonempty()?.each(scope)));
     let mut claims = PropagateClaimsConfig::default();
-    for reader in map.each("propagate_claims", |reader| Some(reader.clone())) {
-        claims = propagate(&claims, &reader).unwrap_or(claims);
+    for (file, reader) in file
+        .propagate_claims
+        .iter()
+        .zip(reader.items("propagate_claims"))
+    {
+        claims = propagate(&claims, file, &reader).unwrap_or(claims);
     }
-    map.finish();
+    let scopes = file.all_scopes.iter().flatten();
     Some(RouteAuth {
-        jwt: names?,
-        any_role: any_role.unwrap_or_default(),
-        all_scopes: all_scopes.unwrap_or_default(),
+        jwt: providers(&reader.at("jwt"), jwt)?,
+        any_role: file.any_role.clone().unwrap_or_default(),
+        all_scopes: scopes.map(|scope| scope.0.0.clone()).collect(),
         propagate_claims: claims,
     })
 }
 
-/// Reads one name under `auth.jwt`, or a list of them.
+/// Returns the name under `auth.jwt`, or the list of them.
 fn providers(reader: &ValueReader<'_>, jwt: &IndexMap<String, Jwt>) -> Option<Vec<String>> {
     let items = match reader.tree.kind {
         Kind::List(_) => reader.list(),
         _ => vec![reader.clone()],
     };
-    if items.is_empty() {
-        reader.error(
-            "invalid",
-            "expected at least one name of auth.jwt, got an empty list",
-        );
-        return None;
-    }
     let mut names: Vec<String> = Vec::new();
     for item in &items {
         let name = known(item, "jwt", jwt.keys())?;
@@ -86,39 +74,20 @@ fn share_issuer(one: &Jwt, other: &Jwt) -> bool {
     issuers.any(|issuer| other.verifier.issuers.contains(issuer))
 }
 
-/// Reads a scope ([RFC 6749 §3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3)).
-fn scope(reader: &ValueReader<'_>) -> Option<String> {
-    let scope = reader.text()?;
-    let fits = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
-    if scope.is_empty() || !scope.bytes().all(fits) {
-        reader.error(
-            "invalid",
-            "must consist of printable ASCII characters except spaces, quotes and backslashes",
-        );
-        return None;
-    }
-    Some(scope)
-}
-
-/// Returns `config` with the claim at `reader` added. Returns `None` after reporting an error.
+/// Returns `config` with the claim of `file` added. Returns `None` after reporting an error.
 fn propagate(
     config: &PropagateClaimsConfig,
+    file: &file::PropagatedClaim,
     reader: &ValueReader<'_>,
 ) -> Option<PropagateClaimsConfig> {
-    let mut map = reader.as_map();
-    let claim = map.get_required("claim", ValueReader::text);
-    let header = map.require("header");
-    let encode = map.is_on("encode");
-    map.finish();
-    let (claim, header) = (claim?, header?);
-    let name = header_name(&header)?;
-    let config = if encode {
+    let (claim, name) = (file.claim.clone(), file.header.0.clone());
+    let config = if file.encode {
         config.clone().encoded_claim(claim, name)
     } else {
         config.clone().claim(claim, name)
     };
     match config.errors().first() {
-        Some(problem) => header.error("invalid", problem.message()),
+        Some(error) => reader.at("header").error("invalid", error.message()),
         None => return Some(config),
     }
     None

@@ -3,10 +3,14 @@
 //! A key is one field: its name, type, default, limits and description are stated here once. The reader, the JSON
 //! Schema and the reference of the file come from these structs.
 
+mod auth;
+mod downstream;
 mod server;
 mod telemetry;
 
 pub(super) use self::{
+    auth::{Auth, Jwks, Jwt, Key, PropagatedClaim, RouteAuth},
+    downstream::{ClientTls, Downstream, Endpoint, Http2, TlsVersion, Verify},
     server::{CorrelationHeader, Cors, Forwarded, Server},
     telemetry::{Telemetry, Tier, Tracing},
 };

@@ -105,9 +105,9 @@ pub(in crate::config) enum Forwarded {
 
 section! {
     /// Requests that pages of other origins may send.
+    #[schemars(extend("required" = ["origins"]))]
     Cors {
         /// Allowed origins, such as `https://shop.example`, or only `*` for every origin.
-        #[schemars(required)]
         origins: Vec<String> = Vec::new(),
         /// Allowed methods.
         methods: Vec<Parsed<Method>> = parsed(CorsConfig::default().methods),
