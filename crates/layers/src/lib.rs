@@ -237,7 +237,7 @@ mod window;
 pub use breaker::{BreakerConfig, BreakerLayer};
 #[cfg(feature = "tower")]
 pub use builder::ServiceBuilderExt;
-pub use call::{Call, CallContext, Priority, RetryAllowance, WithCall};
+pub use call::{Call, CallContext, CallKey, Priority, RetryAllowance, WithCall};
 pub use call_error::CallErrorLayer;
 #[cfg(feature = "http")]
 pub use classify::ClassifyHttp;

@@ -1,5 +1,6 @@
 //! Per-call metadata that layers share, independent of the request type.
 
+mod key;
 mod plain;
 mod with_call;
 
@@ -12,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-pub use self::with_call::WithCall;
+pub use self::{key::CallKey, with_call::WithCall};
 use crate::{deadline::Deadline, event::Events, upload::Upload};
 
 /// Importance of a call compared to other calls, from 0 (lowest, the default) to 9 (highest).
@@ -133,6 +134,9 @@ pub struct Call {
     pub upload: Option<Upload>,
     /// Allows fallbacks. Defaults to `true`.
     pub fallback: bool,
+    /// Key of the call, such as the name of a tenant. A [`PerKeyLayer`](crate::PerKeyLayer) that is created
+    /// [by call](crate::PerKeyLayer::by_call) keeps one state per key. All calls without a key share one.
+    pub key: Option<CallKey>,
     /// Receivers of the events of this call: they hear all layers that the call passes. An
     /// [`EventsLayer`](crate::EventsLayer) adds its sink. See the [module docs of the events](crate::event).
     pub events: Events,
@@ -152,6 +156,7 @@ impl Call {
         last_attempt: false,
         upload: None,
         fallback: true,
+        key: None,
         events: Events::NONE,
         counted_in: None,
     };

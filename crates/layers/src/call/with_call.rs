@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Call, CallContext, Priority, RetryAllowance};
+use super::{Call, CallContext, CallKey, Priority, RetryAllowance};
 use crate::{deadline::Deadline, event::Events};
 
 /// A request of any type, with the metadata of its call.
@@ -104,6 +104,13 @@ impl<T> WithCall<T> {
         self
     }
 
+    /// Sets the [key](field@Call::key) of the call, such as the name of a tenant.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<CallKey>) -> Self {
+        self.call.key = Some(key.into());
+        self
+    }
+
     /// Returns the wrapped request.
     #[must_use]
     pub const fn get(&self) -> &T {
@@ -173,6 +180,7 @@ mod tests {
             .max_wait(Duration::ZERO)
             .deadline(Deadline::at(tokio::time::Instant::now()))
             .deadline(None)
+            .key("acme")
             .fallback(false);
         let call = request.call();
         assert_eq!(call.deadline, None);
@@ -181,6 +189,8 @@ mod tests {
             (Some(1), Some(Duration::ZERO))
         );
         assert!(call.allowance.as_ref().is_some_and(|left| left.take()));
+        assert_eq!(call.key.as_ref().map(CallKey::as_str), Some("acme"));
+        assert_eq!(format!("{:?}", call.key), "Some(CallKey(…))");
         assert!(!call.fallback);
         assert_eq!(request.into_inner(), 7);
     }

@@ -9,8 +9,9 @@ use std::{
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{PerKeyConfig, Stats, keyed::KeyedLayer, map::Map};
+use super::{ByCall, PerKeyConfig, RequestKey, Stats, keyed::KeyedLayer, map::Map};
 use crate::{
+    call::CallKey,
     config::{ConfigError, Validate},
     sync::Arc,
 };
@@ -46,9 +47,13 @@ impl<K, F, L> PerKeyLayer<K, F, L> {
     where
         F: Fn(&Req) -> K,
     {
+        Self::with_key(&config, template, key)
+    }
+
+    fn with_key(config: &PerKeyConfig, template: L, key: F) -> Result<Self, ConfigError> {
         config.validate()?;
         Ok(Self {
-            map: Arc::new(Map::new(&config)),
+            map: Arc::new(Map::new(config)),
             key,
             template: Arc::new(template),
             templates: None,
@@ -78,6 +83,40 @@ impl<K, F, L> PerKeyLayer<K, F, L> {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.map.stats()
+    }
+}
+
+impl<L> PerKeyLayer<Option<CallKey>, ByCall, L> {
+    /// Creates a layer like [`new`](Self::new), for the key that each call carries:
+    /// [`Call::key`](field@crate::Call::key).
+    ///
+    /// ```
+    /// use tower::{Layer, ServiceExt, service_fn};
+    /// use tower_fanout_layers::{
+    ///     BreakerConfig, BreakerLayer, ClassifyResult, LayerError, PerKeyConfig, PerKeyLayer, WithCall,
+    ///     breaker::State,
+    /// };
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let breaker = BreakerConfig::new().consecutive_failures(1);
+    /// let breaker = BreakerLayer::new("tenants", breaker, ClassifyResult).unwrap();
+    /// let layer = PerKeyLayer::by_call(PerKeyConfig::new(), breaker).unwrap();
+    /// let service = layer.layer(service_fn(|_: WithCall<u64>| async {
+    ///     Err::<(), LayerError>("down".into())
+    /// }));
+    /// service.oneshot(WithCall::new(7).key("acme")).await.unwrap_err();
+    ///
+    /// let state = |key| layer.get(&key).map(|breaker| breaker.handle().state());
+    /// assert_eq!(state(Some("acme".into())), Some(State::Open));
+    /// assert_eq!(state(None), None);
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Returns the first error of `config`.
+    pub fn by_call(config: PerKeyConfig, template: L) -> Result<Self, ConfigError> {
+        Self::with_key(&config, template, ByCall)
     }
 }
 
@@ -132,7 +171,7 @@ impl<S, K, F, L, Req> Service<Req> for PerKey<S, K, F, L>
 where
     S: Service<Req>,
     K: Hash + Eq + Clone,
-    F: Fn(&Req) -> K,
+    F: RequestKey<Req, Key = K>,
     L: KeyedLayer<S, Req>,
 {
     type Response = <L::Service as Service<Req>>::Response;
@@ -157,7 +196,7 @@ where
             None => template.fresh(),
             Some(templates) => templates(key).fresh(),
         };
-        let own = map.get_or_make(key(&request), make);
+        let own = map.get_or_make(key.key(&request), make);
         let layer = own.as_deref().unwrap_or(template);
         layer.call(&mut self.inner, request)
     }

@@ -69,6 +69,7 @@
 mod keyed;
 mod layer;
 mod map;
+mod request_key;
 #[cfg(all(test, shuttle))]
 mod schedules;
 mod shard;
@@ -79,6 +80,7 @@ pub(crate) use self::keyed::{Keyed, Retention};
 pub use self::{
     keyed::KeyedLayer,
     layer::{PerKey, PerKeyLayer},
+    request_key::{ByCall, RequestKey},
 };
 use crate::config::{ConfigError, Validate};
 
