@@ -1,6 +1,10 @@
 //! One downstream: its policy, the state that its calls share, and the layers around its client in the
 //! recommended order.
 
+mod parts;
+#[cfg(test)]
+mod tests;
+
 use std::{
     future::Pending,
     sync::Arc,
@@ -9,14 +13,15 @@ use std::{
 
 use tower::{Layer, Service, ServiceBuilder, util::Either};
 use tower_fanout_layers::{
-    AsRejection, BreakerConfig, BreakerLayer, CallContext, Classify, CloneRequest, CloneService,
-    ConcurrencyConfig, ConcurrencyLayer, ConfigError, DeadlineLayer, FallbackLayer, HedgeConfig,
-    HedgeLayer, Rejection, RetryConfig, RetryLayer, ThrottleLayer, TimeoutLayer,
+    AsRejection, BreakerLayer, CallContext, CallKey, Classify, CloneRequest, CloneService,
+    ConcurrencyLayer, ConfigError, DeadlineLayer, FallbackLayer, HedgeLayer, PerKeyLayer,
+    Rejection, RetryLayer, ThrottleLayer, TimeoutLayer,
     breaker::{self, Breaker},
     concurrency::Concurrency,
     config::Validate,
     event::{Sent, SentLayer},
-    hedge::{Hedge, HedgeDelay},
+    hedge::Hedge,
+    per_key::{ByCall, PerKey},
     retry::Retry,
     throttle::Throttle,
     timeout::{DeadlineConfig, Timeout, TimeoutConfig, WithDeadline},
@@ -64,17 +69,57 @@ use crate::{latency_estimate::LatencyEstimate, plan::Profile, policy::Policy};
 /// 2. **Retry or hedge.** Makes the attempts. It is above the breaker, so that the breaker counts and
 ///    can reject each attempt. If the policy turns both off, a retry layer with one attempt still
 ///    counts that attempt.
-/// 3. **Throttle.** Is above the limit, because a call that is not sent needs no permit. It checks the
+/// 3. **Concurrency limit and circuit breaker of the key.** Are above all that the keys share, so that a
+///    key is rejected before it takes a permit from the others, and so that the downstream's own breaker does
+///    not count the rejection. They apply to each attempt: the breaker of a key counts what the downstream's
+///    own breaker counts, and so opens before it.
+/// 4. **Throttle.** Is above the limit, because a call that is not sent needs no permit. It checks the
 ///    breaker first, so that calls that an open circuit rejects are not counted.
-/// 4. **Concurrency limit.** Applies to each attempt, so that a pausing call holds no permit. It checks
+/// 5. **Concurrency limit.** Applies to each attempt, so that a pausing call holds no permit. It checks
 ///    the breaker before and after the queue, so that no call queues for an open circuit.
-/// 5. **Circuit breaker.** Is below the queue, so that it measures the service without the wait, and a
+/// 6. **Circuit breaker.** Is below the queue, so that it measures the service without the wait, and a
 ///    probe already has its permit.
-/// 6. **Attempt timeout.** Is below the limit, so that the time of an attempt starts when its permit is
+/// 7. **Attempt timeout.** Is below the limit, so that the time of an attempt starts when its permit is
 ///    granted.
-/// 7. **[`SentLayer`].** Is innermost, so that it reports the attempts that no layer rejected.
+/// 8. **[`SentLayer`].** Is innermost, so that it reports the attempts that no layer rejected.
 ///
-/// The policy turns the layers 3 to 6 on and off. A layer that is off is left out.
+/// The policy turns the layers 3 to 7 on and off. A layer that is off is left out.
+///
+/// # Keys
+/// With [`Policy::per_key`](field@Policy::per_key), the calls of each key, such as a tenant, have a limit and a
+/// breaker of their own. The caller sets the key:
+///
+/// ```
+/// # use tower::{ServiceBuilder, ServiceExt, service_fn};
+/// # use tower_fanout::{
+/// #     Downstream, PerKeyPolicy, Policy,
+/// #     layers::{BreakerConfig, ClassifyResult, LayerError, WithCall},
+/// # };
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let breaker = BreakerConfig::new().consecutive_failures(2);
+/// let policy = Policy::new().per_key(PerKeyPolicy::new().circuit_breaker(breaker));
+/// let users = Downstream::new("users", policy, ClassifyResult)?;
+/// let service = ServiceBuilder::new().layer(&users).service(service_fn(|id: WithCall<u64>| async move {
+///     if id.into_inner() == 7 { Ok("Ada") } else { Err(LayerError::from("down")) }
+/// }));
+/// for _ in 0..2 {
+///     service.clone().oneshot(WithCall::new(8).key("acme")).await.unwrap_err();
+/// }
+/// // The circuit of the tenant acme is open, that of umbra is closed.
+/// service.clone().oneshot(WithCall::new(7).key("acme")).await.unwrap_err();
+/// assert_eq!(service.oneshot(WithCall::new(7).key("umbra")).await?, "Ada");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// - A retry does not check the breaker of the key before its pause. If the circuit has opened meanwhile, the
+///   next attempt is rejected, and the call ends with its last result.
+/// - The limit of a key does not check the breaker of the key: calls that wait in its queue are rejected at
+///   their turn.
+/// - The breaker of a key measures a call with its wait for a permit of the downstream, if that limit has a
+///   queue.
+/// - A [profile](Self::profile) has the state of the downstream's own breaker.
 ///
 /// # Fallback
 /// A fallback is a layer of its own, directly above this one, so that it handles the failures of all layers
@@ -126,11 +171,16 @@ pub struct Downstream<C, B = breaker::Handle> {
     handle: B,
     deadline: DeadlineLayer,
     attempts: Either<RetryLayer<C>, HedgeLayer<C>>,
+    concurrency_per_key: Option<PerCallKey<ConcurrencyLayer<C>>>,
+    breaker_per_key: Option<PerCallKey<BreakerLayer<C>>>,
     throttle: Option<ThrottleLayer<C>>,
     concurrency: Option<ConcurrencyLayer<C>>,
     breaker: Option<BreakerLayer<C>>,
     timeout: Option<TimeoutLayer>,
 }
+
+/// A layer with a state for each key that a call carries.
+type PerCallKey<L> = PerKeyLayer<Option<CallKey>, ByCall, L>;
 
 impl<C: Clone> Downstream<C> {
     /// Creates a downstream named `name` with a circuit breaker, and with fresh state.
@@ -183,18 +233,13 @@ impl<C: Clone, B> Downstream<C, B> {
         required: impl FnOnce(Option<breaker::Handle>) -> Result<B, ConfigError>,
     ) -> Result<Self, ConfigError> {
         policy.validate()?;
-        let breaker = breaker_config(&policy)
-            .map(|config| BreakerLayer::new(name, config, classify.clone()))
-            .transpose()?;
+        let breaker = parts::breaker(name, &policy, classify.clone())?;
         let handle = || breaker.as_ref().map(|breaker| breaker.handle().clone());
         let throttle = (policy.throttle.clone())
             .map(|config| ThrottleLayer::new(config, classify.clone()))
             .transpose()?
             .map(|throttle| throttle.breaker(handle()));
-        let concurrency = concurrency_config(&policy)
-            .map(ConcurrencyLayer::new)
-            .transpose()?
-            .map(|limit| limit.classify(classify.clone()).breaker(handle()));
+        let concurrency = parts::concurrency(&policy, classify.clone())?;
         let relaxed = policy.last_attempt_uses_deadline;
         let timeout = (policy.attempt_timeout)
             .map(|timeout| TimeoutConfig::new(timeout).last_attempt_uses_deadline(relaxed))
@@ -203,9 +248,11 @@ impl<C: Clone, B> Downstream<C, B> {
         Ok(Self {
             handle: required(handle())?,
             deadline: DeadlineLayer::new(DeadlineConfig::new().total(policy.total_timeout))?,
-            attempts: attempts(&policy, classify.clone(), handle())?,
+            attempts: parts::attempts(&policy, classify.clone(), handle())?,
+            concurrency_per_key: parts::concurrency_per_key(&policy, classify.clone())?,
+            breaker_per_key: parts::breaker_per_key(name, &policy, classify.clone())?,
             throttle,
-            concurrency,
+            concurrency: concurrency.map(|limit| limit.breaker(handle())),
             breaker,
             timeout,
             policy,
@@ -251,6 +298,22 @@ impl<C: Clone, B> Downstream<C, B> {
     pub const fn concurrency(&self) -> Option<&ConcurrencyLayer<C>> {
         self.concurrency.as_ref()
     }
+
+    /// Returns the concurrency limits of the keys, or `None` if the policy turns them off.
+    #[must_use]
+    pub const fn concurrency_per_key(
+        &self,
+    ) -> Option<&PerKeyLayer<Option<CallKey>, ByCall, ConcurrencyLayer<C>>> {
+        self.concurrency_per_key.as_ref()
+    }
+
+    /// Returns the circuit breakers of the keys, or `None` if the policy turns them off.
+    #[must_use]
+    pub const fn breaker_per_key(
+        &self,
+    ) -> Option<&PerKeyLayer<Option<CallKey>, ByCall, BreakerLayer<C>>> {
+        self.breaker_per_key.as_ref()
+    }
 }
 
 impl<S: CloneService, C: Clone, B> Layer<S> for Downstream<C, B> {
@@ -264,6 +327,12 @@ impl<S: CloneService, C: Clone, B> Layer<S> for Downstream<C, B> {
             // Retries or hedges. Above the breaker, so that the breaker counts every attempt and can
             // reject each.
             .layer(self.attempts.clone())
+            // Above what the keys share, so that a key is rejected before it takes a permit from the others.
+            // Per attempt, so that a pausing call holds no permit of its key.
+            .option_layer(self.concurrency_per_key.clone())
+            // Per attempt, like the breaker of the downstream, so that it opens before that one. Below the
+            // queue of the key, so that a probe already has its permit.
+            .option_layer(self.breaker_per_key.clone())
             // Above the limit, because a call that is not sent needs no permit. Checks the breaker
             // first, so that calls that an open circuit rejects are not counted.
             .option_layer(self.throttle.clone())
@@ -293,7 +362,9 @@ type Timed<S> = Either<Timeout<Sent<S>>, Sent<S>>;
 type Guarded<S, C> = Either<Breaker<S, C>, S>;
 type Limited<S, C> = Either<Concurrency<S, C>, S>;
 type Throttled<S, C> = Either<Throttle<S, C>, S>;
-type Attempt<S, C> = Throttled<Limited<Guarded<Timed<S>, C>, C>, C>;
+type Shared<S, C> = Throttled<Limited<Guarded<Timed<S>, C>, C>, C>;
+type Keyed<S, L> = Either<PerKey<S, Option<CallKey>, ByCall, L>, S>;
+type Attempt<S, C> = Keyed<Keyed<Shared<S, C>, BreakerLayer<C>>, ConcurrencyLayer<C>>;
 type Attempts<S, C> = Either<Retry<S, C>, Hedge<S, C>>;
 type Stack<S, C> = WithDeadline<Attempts<Attempt<S, C>, C>>;
 
@@ -342,56 +413,3 @@ impl<S, C> Service<NoRequest> for DownstreamService<S, C> {
         match request {}
     }
 }
-
-/// Creates the layer for retries or hedges, which checks `breaker` before each further attempt. If
-/// the policy turns both off, the result is a retry layer with one attempt, which still counts the
-/// attempt and marks it as the last.
-fn attempts<C>(
-    policy: &Policy,
-    classify: C,
-    breaker: Option<breaker::Handle>,
-) -> Result<Either<RetryLayer<C>, HedgeLayer<C>>, ConfigError> {
-    if let Some(config) = hedge_config(policy) {
-        let hedge = HedgeLayer::new(config, classify)?;
-        return Ok(Either::Right(hedge.breaker(breaker)));
-    }
-    let once = || RetryConfig::new().max_attempts(1);
-    let config = policy.retry.clone().unwrap_or_else(once);
-    let retry = RetryLayer::new(config, classify)?;
-    Ok(Either::Left(retry.breaker(breaker)))
-}
-
-/// Returns the hedge config. The cap of a learnt delay defaults to the attempt timeout.
-fn hedge_config(policy: &Policy) -> Option<HedgeConfig> {
-    let mut config = policy.hedge.clone()?;
-    if let HedgeDelay::Quantile(quantile) = &mut config.delay {
-        quantile.cap = quantile.cap.or(policy.attempt_timeout);
-    }
-    Some(config)
-}
-
-/// Returns the breaker config. A probe may take twice the attempt timeout. By default, a call that
-/// is cut after half of the attempt timeout counts as slow.
-fn breaker_config(policy: &Policy) -> Option<BreakerConfig> {
-    let mut config = policy.circuit_breaker.clone()?;
-    if let Some(attempt) = policy.attempt_timeout {
-        config.probe_lease = config.probe_lease.max(attempt.saturating_mul(2));
-        config.unanswered = config.unanswered.or(config.slow_call).or(Some(attempt / 2));
-    }
-    Some(config)
-}
-
-/// Returns the config of the concurrency limit. By default, an adaptive limit counts a cut call as
-/// slow after the same time as the breaker.
-fn concurrency_config(policy: &Policy) -> Option<ConcurrencyConfig> {
-    let mut config = policy.concurrency.clone()?;
-    if let Some(adaptive) = &mut config.adaptive {
-        let breaker = breaker_config(policy).and_then(|breaker| breaker.unanswered);
-        let half = policy.attempt_timeout.map(|attempt| attempt / 2);
-        adaptive.unanswered = adaptive.unanswered.or(breaker).or(half);
-    }
-    Some(config)
-}
-
-#[cfg(test)]
-mod tests;

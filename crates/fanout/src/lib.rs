@@ -113,7 +113,7 @@ pub use self::{
         NodeInfo, NodeSpec, Plan, PlanDiagnostic, PlanError, PlanLocation, PlanPart, Profile,
         Severity, WorstCase,
     },
-    policy::Policy,
+    policy::{PerKeyPolicy, Policy},
     report::{Branch, Report},
     run::{Run, RunObserver},
     select::{Brownout, Choice, SelectError, Selection},

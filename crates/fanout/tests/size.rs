@@ -9,8 +9,10 @@ use common::*;
 use tokio::runtime::Builder;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_fanout::{
-    FanOut, FanOutError, Plan, SkipReason, Status,
-    layers::{WithCall, hedge::HedgeConfig, throttle::ThrottleConfig},
+    FanOut, FanOutError, PerKeyPolicy, Plan, SkipReason, Status,
+    layers::{
+        BreakerConfig, ConcurrencyConfig, WithCall, hedge::HedgeConfig, throttle::ThrottleConfig,
+    },
 };
 
 /// The size of the state that an HTTP client keeps while it waits for a response, in bytes.
@@ -32,7 +34,13 @@ fn fault_g22_a_branch_with_its_whole_stack_takes_less_than_4_kib() {
     let hedged = downstream(|policy| {
         (policy.retry, policy.hedge) = (None, Some(HedgeConfig::new()));
     });
-    for downstream in [retried, hedged] {
+    let keyed = downstream(|policy| {
+        let limit = ConcurrencyConfig::new().max(1).queue(1);
+        let breaker = BreakerConfig::new().consecutive_failures(2);
+        let per_key = PerKeyPolicy::new().concurrency(limit);
+        policy.per_key = Some(per_key.circuit_breaker(breaker));
+    });
+    for downstream in [retried, hedged, keyed] {
         let fallback = downstream.fallback().response("plan b");
         let service = fallback.layer(downstream.layer(service_fn(attempt)));
         // A run allocates this future, and a tag, for each branch.

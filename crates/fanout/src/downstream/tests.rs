@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use tower_fanout_layers::{
-    ClassifyResult,
+    BreakerConfig, ClassifyResult,
     concurrency::{ConcurrencyConfig, adaptive::AdaptiveConfig},
-    hedge::{HedgeConfig, Quantile},
+    hedge::{HedgeConfig, HedgeDelay, Quantile},
     throttle::ThrottleConfig,
 };
 
-use super::*;
+use super::{parts::hedge_config, *};
+use crate::policy::PerKeyPolicy;
 
 /// Returns the cap of the learnt delay of a policy with attempts of at most 100 ms.
 fn delay_cap(cap: Option<Duration>) -> Option<Duration> {
@@ -33,11 +34,15 @@ fn the_order_is_the_documented_one() {
         "WithDeadline<",
         "Either<",
         "Retry<",
+        "PerKey<",
         "Throttle<",
         "Concurrency<",
         "Breaker<",
         "Timeout<",
         "Sent<",
+        // The layer of a key follows the service in its type, so that of the inner `PerKey` comes first.
+        "BreakerLayer",
+        "ConcurrencyLayer",
     ];
     let places = order.map(|layer| name.find(&format!("::{layer}")));
     assert!(places.iter().all(Option::is_some), "{name}");
@@ -61,11 +66,13 @@ fn every_part_of_a_valid_policy_is_built() {
             .retry(None)
             .hedge(HedgeConfig::new().delay(delay))
             .throttle(ThrottleConfig::new())
-            .concurrency(adaptive.clone())
+            .concurrency(adaptive.clone().max(1_000))
+            .per_key(PerKeyPolicy::new().concurrency(adaptive.clone()))
             .circuit_breaker(BreakerConfig::new().window(breaker::Window::Count(10)));
         let downstream = Downstream::new("users", policy, ClassifyResult).unwrap();
         assert!(matches!(downstream.attempts, Either::Right(_)));
         assert!(downstream.throttle().is_some() && downstream.concurrency().is_some());
+        assert!(downstream.concurrency_per_key().is_some());
     }
 }
 

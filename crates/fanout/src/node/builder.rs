@@ -46,6 +46,9 @@ impl<Req> PlanBuilder<Req> {
     /// `http::Request` (feature `http` of the layers) or a
     /// [`WithCall`](tower_fanout_layers::WithCall). For a type of your own without metadata, write
     /// `impl CallContext for MyRequest {}`.
+    ///
+    /// Of the metadata that `make` sets, the [key](field@tower_fanout_layers::Call::key) is kept. Without one, the
+    /// node has the key of the whole request.
     pub fn node<S, R, F>(&mut self, name: &str, service: S, make: F) -> Node<'_, Req, S::Response>
     where
         S: Service<R> + Clone + Send + Sync + 'static,

@@ -63,7 +63,9 @@ impl<Req> BoundNode<Req> {
         let start = move |request: &Req, answers: &Answers, facts: &dyn Fn() -> Call| {
             let mut request = make(request, answers)?;
             if let Some(call) = request.call_mut() {
+                let own = call.key.take();
                 *call = facts();
+                call.key = own.or_else(|| call.key.take());
             }
             Ok(call::start(service.clone().oneshot(request)))
         };

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use tower_fanout_layers::{
     ConfigError,
-    breaker::Window,
+    breaker::{BreakerConfig, Window},
+    concurrency::ConcurrencyConfig,
     config::duration::written,
     hedge::{HedgeDelay, Quantile},
 };
 
-use super::{Policy, worst_pauses};
+use super::{Policy, longest_wait, worst_pauses};
 use crate::time_budget::MIN_USEFUL;
 
 /// Returns the errors of parts of `policy` that contradict each other.
@@ -19,7 +20,11 @@ pub(super) fn errors(policy: &Policy) -> Vec<ConfigError> {
         total_allows_an_attempt,
         pauses_within_total,
         wait_within_total,
+        wait_of_key_within_total,
         window_of_two_attempts,
+        window_of_key_of_two_attempts,
+        limit_of_key_below_limit,
+        breaker_of_key_opens_first,
         retry_or_hedge,
         hedge_within_attempt,
     ];
@@ -64,27 +69,67 @@ fn pauses_within_total(policy: &Policy) -> Option<ConfigError> {
     })
 }
 
-/// `max_wait` has no effect without a queue.
 fn wait_within_total(policy: &Policy) -> Option<ConfigError> {
-    let limit = policy
-        .concurrency
-        .as_ref()
-        .filter(|limit| limit.queue > 0)?;
-    let (wait, total) = (limit.max_wait, policy.total_timeout?);
+    wait_within(policy, policy.concurrency.as_ref()?, "concurrency.max_wait")
+}
+
+fn wait_of_key_within_total(policy: &Policy) -> Option<ConfigError> {
+    let limit = policy.per_key.as_ref()?.concurrency.as_ref()?;
+    wait_within(policy, limit, "per_key.concurrency.max_wait")
+}
+
+fn wait_within(
+    policy: &Policy,
+    limit: &ConcurrencyConfig,
+    field: &'static str,
+) -> Option<ConfigError> {
+    let (wait, total) = (longest_wait(limit), policy.total_timeout?);
     let rule = format!("<= total_timeout ({})", written(total));
-    require(wait <= total, "concurrency.max_wait", rule, wait)
+    require(wait <= total, field, rule, wait)
+}
+
+fn window_of_two_attempts(policy: &Policy) -> Option<ConfigError> {
+    let breaker = policy.circuit_breaker.as_ref()?;
+    window_of(policy, breaker, "circuit_breaker.window")
+}
+
+fn window_of_key_of_two_attempts(policy: &Policy) -> Option<ConfigError> {
+    let breaker = policy.per_key.as_ref()?.circuit_breaker.as_ref()?;
+    window_of(policy, breaker, "per_key.circuit_breaker.window")
 }
 
 /// A shorter window forgets each timed-out call before the next one times out, so it never has
 /// enough calls.
-fn window_of_two_attempts(policy: &Policy) -> Option<ConfigError> {
-    let (breaker, attempt) = (policy.circuit_breaker.as_ref()?, policy.attempt_timeout?);
+fn window_of(policy: &Policy, breaker: &BreakerConfig, field: &'static str) -> Option<ConfigError> {
+    let attempt = policy.attempt_timeout?;
     let Window::Time(window) = breaker.window else {
         return None;
     };
     let is_valid = window >= attempt.saturating_mul(2);
     let rule = format!(">= twice attempt_timeout ({})", written(attempt));
-    require(is_valid, "circuit_breaker.window", rule, window)
+    require(is_valid, field, rule, window)
+}
+
+/// With an equal limit, the calls of one key could take all permits of the downstream.
+fn limit_of_key_below_limit(policy: &Policy) -> Option<ConfigError> {
+    let of_key = policy.per_key.as_ref()?.concurrency.as_ref()?.max;
+    let max = policy.concurrency.as_ref()?.max;
+    let message = format!("must be < concurrency.max ({max}), got {of_key}");
+    (of_key >= max).then(|| ConfigError::new("per_key.concurrency.max", message))
+}
+
+/// With an equal number of failures in a row, one key could open the circuit of all keys.
+fn breaker_of_key_opens_first(policy: &Policy) -> Option<ConfigError> {
+    let of_key = policy.per_key.as_ref()?.circuit_breaker.as_ref()?;
+    let all = policy.circuit_breaker.as_ref()?.consecutive_failures?;
+    let got = match of_key.consecutive_failures {
+        Some(of_key) if of_key < all => return None,
+        Some(of_key) => of_key.to_string(),
+        None => "off".to_owned(),
+    };
+    let message = format!("must be < circuit_breaker.consecutive_failures ({all}), got {got}");
+    let field = "per_key.circuit_breaker.consecutive_failures";
+    Some(ConfigError::new(field, message))
 }
 
 /// Together they would multiply the attempts, and each would use a budget of its own.
@@ -117,6 +162,7 @@ mod tests {
     use tower_fanout_layers::{config::Validate, hedge::HedgeConfig};
 
     use super::*;
+    use crate::policy::PerKeyPolicy;
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
@@ -150,6 +196,63 @@ mod tests {
     #[test]
     fn the_default_policy_is_valid() {
         assert_eq!(errors_after(|_| {}), VALID);
+    }
+
+    /// Returns the errors of a policy with these parts per key, whose own limit is 10, and whose own breaker
+    /// opens after 3 failures in a row.
+    fn errors_per_key(per_key: PerKeyPolicy) -> Vec<String> {
+        errors_after(|policy| {
+            policy.total_timeout = Some(ms(4_000));
+            policy.concurrency = Some(ConcurrencyConfig::new().max(10));
+            policy.circuit_breaker = Some(BreakerConfig::new().consecutive_failures(3));
+            policy.per_key = Some(per_key);
+        })
+    }
+
+    #[test]
+    fn key_19_a_limit_of_a_key_leaves_permits_to_the_others() {
+        let of = |max| {
+            errors_per_key(PerKeyPolicy::new().concurrency(ConcurrencyConfig::new().max(max)))
+        };
+        assert_eq!(of(9), VALID);
+        let error = "per_key.concurrency.max: must be < concurrency.max (10), got 10";
+        assert_eq!(of(10), [error]);
+        let wait = ConcurrencyConfig::new().max(9).queue(1).max_wait(ms(4_001));
+        let error = "per_key.concurrency.max_wait: must be <= total_timeout (4s), got 4s 1ms";
+        assert_eq!(
+            errors_per_key(PerKeyPolicy::new().concurrency(wait)),
+            [error]
+        );
+    }
+
+    #[test]
+    fn key_19_a_breaker_of_a_key_opens_before_that_of_all_keys() {
+        let of = |breaker| errors_per_key(PerKeyPolicy::new().circuit_breaker(breaker));
+        assert_eq!(of(BreakerConfig::new().consecutive_failures(2)), VALID);
+        for (failures, got) in [(Some(3), "3"), (None, "off")] {
+            let error = format!(
+                "per_key.circuit_breaker.consecutive_failures: must be < \
+                 circuit_breaker.consecutive_failures (3), got {got}"
+            );
+            assert_eq!(
+                of(BreakerConfig::new().consecutive_failures(failures)),
+                [error]
+            );
+        }
+        let short = BreakerConfig::new().window(Window::Time(ms(3_999)));
+        let error =
+            "per_key.circuit_breaker.window: must be >= twice attempt_timeout (2s), got 3s 999ms";
+        assert_eq!(of(short.consecutive_failures(2)), [error]);
+    }
+
+    #[test]
+    fn key_19_a_policy_per_key_has_a_part() {
+        let error = "per_key.concurrency: expected \"concurrency\" or \"circuit_breaker\", or both; got neither";
+        assert_eq!(errors_per_key(PerKeyPolicy::new()), [error]);
+        let limit = ConcurrencyConfig::new().max(1);
+        let error = "per_key.max_keys: must be within 1 to 10000000, got 0";
+        let per_key = PerKeyPolicy::new().concurrency(limit).max_keys(0);
+        assert_eq!(errors_per_key(per_key), [error]);
     }
 
     #[test]

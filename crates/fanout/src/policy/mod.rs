@@ -1,6 +1,7 @@
 //! Configuration of the layers around one downstream.
 
 mod consistency;
+mod per_key;
 
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use tower_fanout_layers::{
     retry::RetryConfig,
     throttle::ThrottleConfig,
 };
+
+pub use self::per_key::PerKeyPolicy;
 
 config! {
     /// Configuration of the layers around one [`Downstream`](crate::Downstream). Each part has a
@@ -99,6 +102,11 @@ config! {
         #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
         #[cfg_attr(feature = "schemars", schemars(with = "Option<ConcurrencyConfig>"))]
         pub concurrency: Option<ConcurrencyConfig> = Some(ConcurrencyConfig::default()),
+        /// A further limit and a further circuit breaker for each key of the calls, such as the tenant.
+        /// Defaults to off.
+        #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
+        #[cfg_attr(feature = "schemars", schemars(with = "Option<PerKeyPolicy>"))]
+        pub per_key: Option<PerKeyPolicy> = None,
     }
 }
 
@@ -116,6 +124,7 @@ impl Validate for Policy {
             .nested("circuit_breaker", &self.circuit_breaker)
             .nested("throttle", &self.throttle)
             .nested("concurrency", &self.concurrency)
+            .nested("per_key", &self.per_key)
             .into_vec();
         errors.extend(consistency::errors(self));
         errors
@@ -149,8 +158,10 @@ impl Policy {
     #[must_use]
     pub fn worst_case_of(&self, attempts: u8) -> Option<Duration> {
         let further = u32::from(attempts.min(self.max_attempts()).saturating_sub(1));
-        let wait = self.concurrency.as_ref().filter(|limit| limit.queue > 0);
-        let wait = wait.map_or(Duration::ZERO, |limit| limit.max_wait);
+        let per_key = self.per_key.iter();
+        let limits = per_key.filter_map(|per_key| per_key.concurrency.as_ref());
+        let waits = limits.chain(&self.concurrency).map(longest_wait);
+        let wait = waits.fold(Duration::ZERO, Duration::saturating_add);
         let Some(attempt) = self.attempt_timeout else {
             return self.total_timeout;
         };
@@ -164,6 +175,15 @@ impl Policy {
         let pauses = self.retry.iter().map(|retry| worst_pauses(retry, further));
         let all = pauses.fold(all, Duration::saturating_add);
         Some(self.total_timeout.map_or(all, |total| all.min(total)))
+    }
+}
+
+/// Returns the longest time that a call waits for a permit of `limit`.
+pub(crate) const fn longest_wait(limit: &ConcurrencyConfig) -> Duration {
+    if limit.queue > 0 {
+        limit.max_wait
+    } else {
+        Duration::ZERO
     }
 }
 
@@ -223,6 +243,9 @@ mod tests {
         assert_eq!(bounded.worst_case_of(9), bounded.worst_case());
         bounded.concurrency.as_mut().unwrap().queue = 1;
         assert_eq!(bounded.worst_case_of(1), Some(ms(300 + 100)));
+        let of_key = ConcurrencyConfig::new().queue(1).max_wait(ms(20));
+        bounded.per_key = Some(PerKeyPolicy::new().concurrency(of_key));
+        assert_eq!(bounded.worst_case_of(1), Some(ms(300 + 100 + 20)));
         bounded.total_timeout = Some(ms(500));
         assert_eq!(bounded.worst_case(), Some(ms(500)));
         bounded.attempt_timeout = None;
@@ -257,7 +280,7 @@ mod tests {
     #[test]
     fn a_policy_is_read_back_with_each_part_on_and_off() {
         type Edit = fn(&mut Policy);
-        let fields: [(&str, Edit, Edit); 7] = [
+        let fields: [(&str, Edit, Edit); 8] = [
             (
                 "total_timeout",
                 |all| all.total_timeout = Some(ms(2500)),
@@ -292,6 +315,14 @@ mod tests {
                 "concurrency",
                 |all| all.concurrency = Some(ConcurrencyConfig::default().max(7)),
                 |all| all.concurrency = None,
+            ),
+            (
+                "per_key",
+                |all| {
+                    let limit = ConcurrencyConfig::default().max(7);
+                    all.per_key = Some(PerKeyPolicy::new().concurrency(limit).max_keys(9));
+                },
+                |all| all.per_key = None,
             ),
         ];
         for (field, on, off) in fields {

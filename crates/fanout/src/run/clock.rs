@@ -192,5 +192,6 @@ pub(super) fn branch_call(call: &Call, now: Instant, branches: usize) -> Call {
     branch.max_retries = call.max_retries;
     branch.max_wait = call.max_wait;
     branch.fallback = call.fallback;
+    branch.key = call.key.clone();
     branch
 }
