@@ -107,6 +107,7 @@ pub enum RenderError {
     /// | `the path with its query` | 65,534 |
     /// | `a header` | 8192 for its value |
     /// | `the body` | 1,048,576 |
+    /// | `the text` | as given to [`TextTemplate::render`](super::TextTemplate::render) |
     TooLarge {
         /// Name of the part, as in the table.
         what: &'static str,

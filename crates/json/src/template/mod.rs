@@ -1,4 +1,4 @@
-//! Request templates with placeholders such as `/users/{route.id}`.
+//! Templates for requests, and for single texts, with placeholders such as `/users/{route.id}`.
 //!
 //! A placeholder names the source of its value and may have a default: `{query.page|1}`. `{{` and
 //! `}}` are literal braces.
@@ -124,6 +124,7 @@
 mod body;
 mod lookup;
 mod request;
+mod text;
 
 use std::{borrow::Cow, error::Error, fmt};
 
@@ -133,6 +134,7 @@ use self::lookup::Values;
 pub use self::{
     lookup::{Found, Lookup, RenderError},
     request::{Position, RequestTemplate, encode_path},
+    text::TextTemplate,
 };
 
 /// Text with placeholders, each given as its index in the list of the request.
