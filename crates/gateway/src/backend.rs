@@ -14,8 +14,9 @@ use serde::Serialize;
 use tower_fanout::{
     Branch, BranchError, Downstream, ErrorKind, Status, breaker_state,
     layers::{
-        Class, ClassifyHttp, ConcurrencyLayer, ConfigError,
+        CallKey, Class, ClassifyHttp, ConcurrencyLayer, ConfigError,
         breaker::{self, State},
+        per_key::Stats,
     },
 };
 use tower_fanout_http::{
@@ -24,7 +25,10 @@ use tower_fanout_http::{
     log::{ErrorChain, RateLimit},
 };
 
-use crate::config::{ClientTlsFiles, DownstreamConfig, Replacement};
+use crate::{
+    config::{ClientTlsFiles, DownstreamConfig, KeyTemplate, Replacement},
+    inbound::{Inbound, Source},
+};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -39,6 +43,8 @@ pub(crate) struct Backend {
     pub(crate) client: Client,
     /// Headers of the caller that are forwarded to it.
     pub(crate) forward: ForwardHeaders,
+    /// The key of its calls. `None` if its policy has no limits per key.
+    pub(crate) key: Option<KeyTemplate>,
     /// TLS settings as of the configuration, and the files of their certificates.
     tls: (ClientTlsConfig, ClientTlsFiles),
     failures: Failures,
@@ -95,6 +101,7 @@ impl Backend {
             downstream: Downstream::with_optional_breaker(name, config.policy.clone(), classify)?,
             client: Client::new(&config.endpoint, config.client.clone())?,
             forward: config.forward.clone(),
+            key: config.key.clone(),
             tls: (config.client.tls.clone(), config.tls_files.clone()),
             failures: Failures::default(),
         })
@@ -119,6 +126,35 @@ impl Backend {
     #[must_use]
     pub(crate) fn breaker_state(&self) -> Option<State> {
         self.downstream.breaker().map(breaker::Handle::state)
+    }
+
+    /// Returns the key of a call for `inbound`, or `None` if the call has no key.
+    #[must_use]
+    pub(crate) fn call_key(&self, inbound: &Inbound) -> Option<CallKey> {
+        let answers = None;
+        self.key.as_ref()?.render(&Source { inbound, answers })
+    }
+
+    /// Returns the state of the circuit breaker that a call for `inbound` meets: that of its key, unless the
+    /// downstream's own is not closed.
+    #[must_use]
+    pub(crate) fn breaker_state_for(&self, inbound: &Inbound) -> Option<State> {
+        let own = self.breaker_state();
+        if own.is_some_and(|state| state != State::Closed) {
+            return own;
+        }
+        let breakers = self.downstream.breaker_per_key();
+        let breaker = breakers.and_then(|breakers| breakers.get(&self.call_key(inbound)));
+        breaker.map(|breaker| breaker.handle().state()).or(own)
+    }
+
+    /// Returns the numbers of the keys, by the part of the policy that exists once per key.
+    pub(crate) fn key_stats(&self) -> impl Iterator<Item = (&'static str, Stats)> {
+        let limits = self.downstream.concurrency_per_key();
+        let breakers = self.downstream.breaker_per_key();
+        let limits = limits.map(|limits| ("concurrency", limits.stats()));
+        let breakers = breakers.map(|breakers| ("circuit_breaker", breakers.stats()));
+        limits.into_iter().chain(breakers)
     }
 
     /// Records the end of a branch of `node`, and logs a failure of the downstream.
@@ -202,7 +238,8 @@ impl Backend {
         );
     }
 
-    /// Returns the current health.
+    /// Returns the current health. The limits and circuit breakers of keys do not count, because the downstream
+    /// serves the other keys.
     #[must_use]
     pub(crate) fn health(&self) -> Health {
         let state = self.breaker_state();

@@ -12,7 +12,7 @@ use tower_fanout::{
 use tower_fanout_http::client::ClientError;
 use tower_fanout_json::{Json, response::failure};
 
-use crate::backend::Backend;
+use crate::{backend::Backend, call_keys::use_key_of};
 
 type DownstreamRequest = WithCall<Request<Bytes>>;
 
@@ -35,7 +35,8 @@ where
         + 'static,
 {
     let node: Arc<str> = node.into();
-    service_fn(move |request: DownstreamRequest| {
+    service_fn(move |mut request: DownstreamRequest| {
+        use_key_of(&backend, &mut request);
         let call = FallbackCall {
             backend: Arc::clone(&backend),
             node: Arc::clone(&node),

@@ -5,6 +5,7 @@
 mod app;
 mod auth;
 mod backend;
+mod call_keys;
 mod cli;
 mod config;
 mod demo;

@@ -26,6 +26,7 @@ use tower_fanout_json::{
 
 use crate::{
     backend::Backend,
+    call_keys::CallKeys,
     config::{FallbackTarget, Limits, Node, PlanConfig},
     fallback_service::recorded,
     inbound::{Inbound, Source},
@@ -62,7 +63,7 @@ pub(crate) struct Route {
     pub(crate) merge: Merge,
     /// Success criterion, unless the request chooses one.
     pub(crate) strategy: Strategy,
-    /// `true` if a node reads the body of the caller's request.
+    /// `true` if a node, or the key of a call, reads the body of the caller's request.
     pub(crate) reads_body: bool,
 }
 
@@ -150,6 +151,8 @@ impl<'c> RouteNode<'c> {
     fn bind(&self, index: usize) -> BoundNode<Inbound> {
         let template = Arc::clone(&self.template);
         let forwards = self.forwards();
+        let fallbacks = self.fallback_backends().map(|(_, other)| other);
+        let keys = CallKeys::new(Arc::clone(self.backend()), fallbacks);
         let render = move |inbound: &Inbound, answers: &Answers| {
             // A required node may be rendered already, by the check for missing input.
             let prepared = inbound.prepared.get(index).and_then(Option::as_ref);
@@ -170,7 +173,7 @@ impl<'c> RouteNode<'c> {
                 let caller = Caller(Arc::clone(&inbound.headers), inbound.peer.clone());
                 request.extensions_mut().insert(caller);
             }
-            Ok(DownstreamRequest::from(request))
+            Ok(keys.add(request, inbound))
         };
         let profile = self.backend().downstream.profile();
         let fixed = self.static_fallbacks();

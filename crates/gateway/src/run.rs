@@ -182,6 +182,12 @@ fn measure(backend: &Backend) {
         gauge!("fanout_inflight", "downstream" => downstream()).set(limit.in_flight());
         gauge!("fanout_queued", "downstream" => downstream()).set(limit.queued());
     }
+    for (part, stats) in backend.key_stats() {
+        let labels = [("downstream", downstream()), ("per_key", part.to_owned())];
+        gauge!("fanout_keys", &labels).set(stats.keys as f64);
+        counter!("fanout_keys_forgotten_total", &labels).absolute(stats.forgotten);
+        counter!("fanout_keys_overflows_total", &labels).absolute(stats.overflows);
+    }
 }
 
 /// Updates the metrics of connections to the public address: open now, and accepted and closed by reason

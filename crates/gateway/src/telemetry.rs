@@ -107,7 +107,7 @@ fn describe() {
     }
 }
 
-const COUNTERS: [(&str, &str); 8] = [
+const COUNTERS: [(&str, &str); 10] = [
     (
         "fanout_http_cancelled_total",
         "Requests that clients cancelled before the response or its end.",
@@ -129,6 +129,14 @@ const COUNTERS: [(&str, &str); 8] = [
         "Checks of tokens, by outcome and by the reason of a rejection.",
     ),
     (
+        "fanout_keys_forgotten_total",
+        "Keys of a downstream whose counts were lost, because another key needed the place.",
+    ),
+    (
+        "fanout_keys_overflows_total",
+        "Calls of keys without a state of their own, because too many keys were in use.",
+    ),
+    (
         "fanout_jwks_fetch_total",
         "Fetches of key sets, by outcome and by the kind of an error of the client.",
     ),
@@ -142,7 +150,7 @@ const COUNTERS: [(&str, &str); 8] = [
     ),
 ];
 
-const GAUGES: [(&str, &str); 7] = [
+const GAUGES: [(&str, &str); 8] = [
     (
         "fanout_http_unsent_bytes",
         "Bytes of responses that wait for clients.",
@@ -155,6 +163,10 @@ const GAUGES: [(&str, &str); 7] = [
     (
         "fanout_queued",
         "Calls that wait for a permit of a downstream.",
+    ),
+    (
+        "fanout_keys",
+        "Keys of a downstream that have a limit or a circuit breaker of their own.",
     ),
     (
         "fanout_connections",

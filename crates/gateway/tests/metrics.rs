@@ -98,6 +98,9 @@ fn labels() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("fanout_http_responses_dropped_total", &[]),
         ("fanout_http_unsent_bytes", &[]),
         ("fanout_inflight", &["downstream"]),
+        ("fanout_keys", &["downstream", "per_key"]),
+        ("fanout_keys_forgotten_total", &["downstream", "per_key"]),
+        ("fanout_keys_overflows_total", &["downstream", "per_key"]),
         ("fanout_logs_dropped_total", &[]),
         (
             "fanout_queue_seconds",
@@ -137,7 +140,8 @@ async fn traffic(gateway: &Gateway) {
 async fn fault_l13_l14_each_metric_has_help_and_labels_of_one_meaning() {
     let ((up, _), dead) = (stub(quick).await, FaultServer::refusing().addr());
     let plan = "    user: { downstream: users-v1, required: true, request: { path: / } }";
-    let more = "policies: { p: { retry: { base: 1ms }, circuit_breaker: { min_calls: 2, window: 10s } } }
+    let more = "policies: { p: { retry: { base: 1ms }, circuit_breaker: { min_calls: 2, window: 10s }, \
+                per_key: { key: \"{tier}\", concurrency: { max: 50 } } } }
 routes:
   - { name: one, match: { path: /one }, plan: { user: { downstream: users-v1, request: { path: /u } } } }
   - { name: two, match: { path: /two }, plan: { user: { downstream: users-v2, request: { path: /u } } } }

@@ -9,7 +9,8 @@ use tower_fanout_http::{
 };
 
 use super::{
-    file,
+    KeyTemplate, file,
+    policy::KeyedPolicy,
     reader::ValueReader,
     tls::{CertFile, CertKind, ClientTlsFiles, PairFiles},
     value::{bad_url, known},
@@ -22,6 +23,8 @@ pub(crate) struct DownstreamConfig {
     pub(crate) endpoint: Uri,
     /// Timeouts, retries and the other resilience settings.
     pub(crate) policy: Policy,
+    /// The key of its calls. `None` if its policy has no limits per key.
+    pub(crate) key: Option<KeyTemplate>,
     /// Connection settings and response limits.
     pub(crate) client: ClientConfig,
     /// The files of the certificates in `client`.
@@ -33,7 +36,7 @@ pub(crate) struct DownstreamConfig {
 /// Reads the services by name. One with an error has defaults, so that references to it are valid.
 pub(super) fn downstreams(
     reader: &ValueReader<'_>,
-    policies: &IndexMap<String, Policy>,
+    policies: &IndexMap<String, KeyedPolicy>,
 ) -> IndexMap<String, DownstreamConfig> {
     let mut read: IndexMap<String, file::Downstream> = reader.read().unwrap_or_default();
     let named = reader.entries().into_iter().map(|(name, reader)| {
@@ -46,16 +49,18 @@ pub(super) fn downstreams(
 fn downstream(
     file: file::Downstream,
     reader: &ValueReader<'_>,
-    policies: &IndexMap<String, Policy>,
+    policies: &IndexMap<String, KeyedPolicy>,
 ) -> DownstreamConfig {
     let endpoint = endpoint(&file.endpoints, reader).unwrap_or_default();
     let policy = file.policy.as_ref().and_then(|_| {
         let name = known(&reader.at("policy"), "policy", policies.keys())?;
         policies.get(&name).cloned()
     });
+    let KeyedPolicy { policy, key } = policy.unwrap_or_default();
     let (client, tls_files) = client(&file, reader, &endpoint);
     let config = DownstreamConfig {
-        policy: policy.unwrap_or_default(),
+        policy,
+        key,
         client,
         tls_files,
         forward: forward(reader),

@@ -13,6 +13,7 @@ mod deserialize;
 mod diagnostic;
 mod downstream;
 mod file;
+mod key;
 mod node;
 mod plan;
 mod policy;
@@ -55,6 +56,7 @@ pub(crate) use self::{
     auth::{JwksSource, Jwt, KeysConfig, RouteAuth, StaticKey},
     diagnostic::{Diagnostic, Position, Report},
     downstream::DownstreamConfig,
+    key::KeyTemplate,
     route_path::{ORCHESTRATE, RESERVED_NAMES, RoutePath},
     route_table::RouteTable,
     server::Server,
@@ -231,14 +233,17 @@ pub(crate) struct Node {
     pub(crate) filter: FieldFilter,
     /// Fallbacks in the order in which they are tried.
     pub(crate) fallback: Vec<Fallback>,
+    /// Keys of the calls of its downstream and its fallback services.
+    pub(crate) keys: Vec<KeyTemplate>,
 }
 
 impl Node {
-    /// Returns `true` if the request template or the condition of the node reads a value from `root`.
+    /// Returns `true` if the request template, a key or the condition of the node reads a value from `root`.
     #[must_use]
     pub(crate) fn reads(&self, root: &Root) -> bool {
         let condition = self.when.as_ref();
-        let mut references = self.request.references();
+        let keys = self.keys.iter().flat_map(KeyTemplate::references);
+        let mut references = self.request.references().chain(keys);
         references.any(|reference| reference.root == *root)
             || condition.is_some_and(|condition| condition.reads(root))
     }

@@ -47,7 +47,7 @@ pub(super) fn node(reader: &ValueReader<'_>, name: &str, names: &Names<'_>) -> O
     ]);
     map.finish();
     let (accept, filter) = response?;
-    Some(Node {
+    let mut node = Node {
         downstream: downstream?,
         depends_on,
         required,
@@ -58,7 +58,12 @@ pub(super) fn node(reader: &ValueReader<'_>, name: &str, names: &Names<'_>) -> O
         accept,
         filter,
         fallback,
-    })
+        keys: Vec::new(),
+    };
+    let called = node.fallback_services().chain([&*node.downstream]);
+    let keys = called.filter_map(|name| names.downstreams[name].key.clone());
+    node.keys = keys.collect();
+    Some(node)
 }
 
 /// Reads a dependency: the name of a node, or `{node: name, optional: true}`.

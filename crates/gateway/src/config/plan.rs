@@ -17,6 +17,7 @@ use super::{
     node::{method, node},
     reader::{MapReader, ValueReader},
     validate::conditions::check_conditions,
+    validate::keys::check_keys,
     validate::merge::check_conflicts,
     validate::noop::{check_effects, check_fallback_steps},
     validate::reach::{check_body, check_claims, check_failures, check_texts},
@@ -225,6 +226,7 @@ fn plan(
         check_failures(&reader, &aggregate, &nodes, &possible);
         check_tiers(&nodes, auth, &possible);
         check_claims(&nodes, auth);
+        check_keys(&nodes, parameters, auth, names);
         check_conditions(&nodes, parameters, auth, &possible, names.tiers);
         // Unknown dependencies and cycles are reported already, and so are nodes that no caller reaches.
         if graph.is_some()

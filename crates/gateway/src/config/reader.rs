@@ -219,6 +219,10 @@ impl<'t> ValueReader<'t> {
         let errors = config.errors();
         for error in &errors {
             let reader = self.at(error.field());
+            // An invalid value is replaced by its default, which the file does not say.
+            if self.has(error.field()) && !reader.is_sound() {
+                continue;
+            }
             let mut message = reader.tree.quote_in(error.message());
             // Another key of the file may forbid the default of a key that it does not have.
             if !self.has(error.field()) && message.contains(", got ") {

@@ -195,6 +195,16 @@ fn fault_j32_refuses_names_that_cannot_be_shown() {
 }
 
 #[test]
+fn fault_j33_refuses_keys_that_no_request_has() {
+    golden("j33_");
+}
+
+#[test]
+fn fault_j34_refuses_limits_per_key_that_protect_no_other_key() {
+    golden("j34_");
+}
+
+#[test]
 fn fault_j21_refuses_an_asterisk_in_a_placeholder() {
     golden("j5_asterisk");
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use tower_fanout::Strategy;
 use tower_fanout_json::template::{Position, Reference, Root};
 
-use crate::config::{Node, PlanConfig};
+use crate::config::{KeyTemplate, Node, PlanConfig};
 
 /// A value without a default has this example. It is usable in each position.
 const EXAMPLE: &str = "1";
@@ -80,6 +80,15 @@ impl<'p> Inputs<'p> {
                 members: IndexMap::new(),
             };
             self.add(reference, input);
+        }
+        // A call without a key shares one with others, so no value of a key is required.
+        for reference in node.keys.iter().flat_map(KeyTemplate::references) {
+            let default = reference.default.as_deref();
+            let optional = Input {
+                default,
+                ..Input::default()
+            };
+            self.add(reference, optional);
         }
         if node.reads(&Root::Body) {
             self.body.get_or_insert_default();

@@ -48,8 +48,13 @@ impl Job<'_> {
     /// Explains the request of this job, whose nodes are chosen.
     pub(super) fn explain(&self, choices: Vec<Choice>) -> Explanation {
         let deadline = Duration::from_millis(self.effective.timeout);
-        self.fan_out()
-            .explain_chosen(&self.inbound, choices, Some(deadline))
+        let fan_out = self.fan_out();
+        let mut explanation = fan_out.explain_chosen(&self.inbound, choices, Some(deadline));
+        // The library knows only the breakers of the downstreams themselves.
+        for (node, backend) in explanation.nodes.iter_mut().zip(&self.route.backends) {
+            node.breaker = backend.breaker_state_for(&self.inbound);
+        }
+        explanation
     }
 }
 
