@@ -177,7 +177,8 @@ impl<Req> FanOut<Req> {
     /// The strategy and the options [`selection`](Self::selection), [`tier`](Self::tier),
     /// [`brownout`](Self::brownout) and [`test`](Self::test) decide. Nodes may be skipped for the
     /// reasons `tier`, `when`, `brownout` and `test`. A node that needs the answer of a skipped node is
-    /// skipped for the same reason. The conditions of nodes are evaluated here and nowhere else.
+    /// skipped for the same reason. An optional node whose condition returns an error fails. The conditions of
+    /// nodes are evaluated here and nowhere else.
     ///
     /// # Errors
     /// Returns an error if
@@ -185,7 +186,8 @@ impl<Req> FanOut<Req> {
     /// - the selection names an unknown node,
     /// - no node is left to run, or fewer than the strategy needs,
     /// - a required node is not available to the caller's tier,
-    /// - the condition of a required node returns an error, or
+    /// - the condition of a required node returns an error, or those of optional nodes do and too few nodes are
+    ///   left for the strategy, or
     /// - the condition of any node panics.
     pub fn choose(&self, request: &Req) -> Result<Vec<Choice>, SelectError> {
         let holds = |node| self.bound.holds(node, request);

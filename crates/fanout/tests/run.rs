@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
 use common::*;
 use tokio::time::Instant;
@@ -597,8 +597,8 @@ mod selection {
             .map(|(node, error)| (*node, error.message()))
             .collect();
         assert_eq!(failed, [(0, "first"), (1, "second")]);
-        let when = Choice::Skip(SkipReason::When);
-        assert_eq!(choices, [run(true), run(true), when, run(false)]);
+        let extra = Choice::Fail(BranchError::template("extra"));
+        assert_eq!(choices, [run(true), run(true), extra, run(false)]);
         let all = with_failing_conditions().strategy(Strategy::All);
         let Err(SelectError::ConditionFailed { failed, .. }) = all.choose(&()) else {
             panic!("every node is required");
@@ -606,15 +606,66 @@ mod selection {
         assert_eq!(failed.len(), 3);
     }
 
-    #[test]
-    fn a_failed_condition_skips_an_optional_node() {
-        let optional = Selection::named(&[], &[0, 1, 2, 3]);
-        let choices = with_failing_conditions().selection(optional).choose(&());
-        let when = Choice::Skip(SkipReason::When);
+    #[tokio::test]
+    async fn a_failed_condition_fails_an_optional_node() {
+        let fails = |name| Choice::Fail(BranchError::template(name));
         let plain = Choice::Run { required: false };
-        assert_eq!(choices.unwrap(), [when, when, when, plain]);
+        let expected = [fails("first"), fails("second"), fails("extra"), plain];
+        let optional = Selection::named(&[], &[0, 1, 2, 3]);
+        let named = with_failing_conditions().selection(optional);
+        assert_eq!(named.choose(&()).unwrap(), expected);
         let first = with_failing_conditions().strategy(Strategy::First);
-        assert_eq!(first.choose(&()).unwrap(), [when, when, when, plain]);
+        assert_eq!(first.choose(&()).unwrap(), expected);
+        let answer = named.oneshot(()).await.unwrap();
+        let branches = answer.report().branches.iter();
+        let ends = branches.map(|branch| {
+            let error = branch
+                .error
+                .as_ref()
+                .map(|error| (error.kind(), error.message()));
+            (branch.status, error)
+        });
+        let failed = |name| (Status::Failed, Some((ErrorKind::Template, name)));
+        let plain = (Status::Success, None);
+        assert_eq!(
+            ends.collect::<Vec<_>>(),
+            [failed("first"), failed("second"), failed("extra"), plain]
+        );
+    }
+
+    #[test]
+    fn failed_conditions_that_leave_too_few_nodes_fail_the_request() {
+        let only = |nodes| with_failing_conditions().selection(Selection::named(&[], nodes));
+        for fan_out in [
+            only(&[0, 2]),
+            only(&[2, 3]).strategy(Strategy::Quorum(NonZeroUsize::new(2).unwrap())),
+        ] {
+            let Err(SelectError::ConditionFailed { failed, choices }) = fan_out.choose(&()) else {
+                panic!("too few nodes are left");
+            };
+            assert!(failed.is_empty());
+            assert_eq!(choices[2], Choice::Fail(BranchError::template("extra")));
+        }
+        let answer = only(&[2, 3]).choose(&());
+        assert!(answer.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_node_that_needs_one_with_a_failed_condition_is_skipped() {
+        let mut plan = Plan::builder();
+        let base = plan.node("base", slow(1), |(), _| Ok(())).optional();
+        let base = base.when(|()| Err(BranchError::template("base"))).key();
+        let next = plan.node("next", slow(1), |(), _| Ok(())).optional();
+        next.after(base);
+        plan.node("plain", slow(1), |(), _| Ok(()));
+        let answer = FanOut::new(plan.build().unwrap())
+            .oneshot(())
+            .await
+            .unwrap();
+        let branches = &answer.report().branches;
+        assert_eq!(branches[0].status, Status::Failed);
+        assert_eq!(branches[1].skipped, Some(SkipReason::Dependency));
+        assert_eq!(branches[2].status, Status::Success);
     }
 
     #[test]
@@ -641,10 +692,8 @@ mod selection {
         let fan_out = FanOut::new(plan.build().unwrap()).selection(Selection::named(&[], &[1, 2]));
         let choices = fan_out.choose(&()).unwrap();
         let plain = Choice::Run { required: false };
-        assert_eq!(
-            choices,
-            [Choice::Out, Choice::Skip(SkipReason::When), plain]
-        );
+        let extra = Choice::Fail(BranchError::template("extra"));
+        assert_eq!(choices, [Choice::Out, extra, plain]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -64,7 +64,7 @@ async fn fault_i4_rejects_missing_input_of_a_required_condition() {
     assert_eq!(seen.calls(), 0);
     let answer = get(&gateway, "/r/1?view=full").await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
-    assert_eq!(answer.service("more", "/skipReason"), "when");
+    assert_eq!(answer.service("more", "/error/kind"), "template");
 }
 
 #[tokio::test]

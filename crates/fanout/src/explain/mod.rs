@@ -291,8 +291,10 @@ impl<'o> Outlook<'o> {
             name: self.simulated.plan.names[node].clone(),
             required,
             selected: self.simulated.runs(node),
-            skip_reason: match self.simulated.choices[node] {
-                Choice::Skip(reason) => Some(reason),
+            skip_reason: match &self.simulated.choices[node] {
+                Choice::Skip(reason) => Some(*reason),
+                // Nothing is called for the node.
+                Choice::Fail(_) => Some(SkipReason::When),
                 _ => None,
             },
             depends_on: dependencies.map(|one| (one.node, one.hard)).collect(),

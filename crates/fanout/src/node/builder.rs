@@ -134,8 +134,8 @@ impl<Req, T> Node<'_, Req, T> {
     ///
     /// If `when` returns `false`, the node is skipped, and so are the nodes that need its answer,
     /// required or not. If `when` returns an error, a required node fails the request, by
-    /// [`SelectError::ConditionFailed`](crate::SelectError::ConditionFailed). An optional node is
-    /// skipped.
+    /// [`SelectError::ConditionFailed`](crate::SelectError::ConditionFailed). An optional node fails
+    /// with the error, without a call.
     pub fn when(
         self,
         when: impl Fn(&Req) -> Result<bool, BranchError> + Send + Sync + 'static,

@@ -156,18 +156,23 @@ impl Scratch {
         // Dependents come before their dependencies here, so the chain after a node is complete
         // when the node is reached. `push_front` restores the order of the plan.
         for &node in plan.order.iter().rev() {
-            let needed = match choices[node] {
-                Choice::Run { required } => required,
-                Choice::Skip(reason) => {
-                    // The skip is processed like an end, so that it releases dependents and is
-                    // yielded by the stream.
-                    self.nodes[node].phase = Phase::Pending;
-                    self.completions
-                        .push_front((node, Completion::Skipped(reason)));
-                    continue;
+            let completion = match &choices[node] {
+                Choice::Run { .. } => None,
+                Choice::Skip(reason) => Some(Completion::Skipped(*reason)),
+                Choice::Fail(error) => {
+                    branches[node].error = Some(error.clone());
+                    Some(Completion::Failed)
                 }
                 Choice::Out => continue,
             };
+            if let Some(completion) = completion {
+                // The node is processed like one that ends, so that it releases dependents and is
+                // yielded by the stream.
+                self.nodes[node].phase = Phase::Pending;
+                self.completions.push_front((node, completion));
+                continue;
+            }
+            let needed = choices[node].is_required();
             let is_sink = plan.is_sink(node, choices);
             (branches[node].required, branches[node].is_sink) = (needed, is_sink);
             required += usize::from(needed);

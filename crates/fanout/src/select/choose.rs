@@ -15,6 +15,7 @@ use crate::{
 /// - A dependency of a chosen node is chosen too. If a required node needs its answer, it is
 ///   required.
 /// - A node that needs the answer of a skipped node is skipped for the same reason.
+/// - An optional node whose condition is an error fails.
 /// - A node that was chosen only as a dependency of skipped nodes is not chosen.
 pub(crate) fn choose(
     plan: &PlanGraph,
@@ -94,7 +95,7 @@ impl Chooser<'_> {
         }
     }
 
-    /// Skips the nodes whose condition is false, and the optional nodes whose condition failed.
+    /// Skips the nodes whose condition is false, and fails the optional nodes whose condition failed.
     /// Chooses the dependencies of the others. Returns the nodes whose condition failed and that
     /// were required at that time, in reverse topological order.
     ///
@@ -113,16 +114,17 @@ impl Chooser<'_> {
             match holds(node)? {
                 Ok(true) => {}
                 Err(error) if self.is_required(node) => failed.push((node, error)),
-                Ok(false) | Err(_) => {
+                Ok(false) => {
                     self.choices[node] = Choice::Skip(SkipReason::When);
                     continue;
                 }
+                Err(error) => {
+                    self.choices[node] = Choice::Fail(error);
+                    continue;
+                }
             }
-            pull_in(
-                &self.plan.nodes[node],
-                self.choices[node],
-                &mut self.choices,
-            );
+            let is_required = self.choices[node].is_required();
+            pull_in(&self.plan.nodes[node], is_required, &mut self.choices);
         }
         Ok(failed)
     }
@@ -138,7 +140,7 @@ impl Chooser<'_> {
             let mut hard = nodes[node].hard_dependencies();
             let skipped = hard.find(|&on| matches!(self.choices[on], Choice::Skip(_)));
             if let (true, Some(on)) = (self.choices[node].runs(), skipped) {
-                self.choices[node] = self.choices[on];
+                self.choices[node] = self.choices[on].clone();
             }
         }
         // The choices are derived again from the selection, now through the running nodes only.
@@ -147,9 +149,10 @@ impl Chooser<'_> {
             if !self.choices[node].runs() {
                 continue;
             }
-            self.choices[node] = needed[node];
+            self.choices[node] = needed[node].clone();
             if needed[node].runs() {
-                pull_in(&nodes[node], needed[node], &mut needed);
+                let is_required = needed[node].is_required();
+                pull_in(&nodes[node], is_required, &mut needed);
             }
         }
     }
@@ -160,7 +163,7 @@ impl Chooser<'_> {
         let tier = self.options.tier.as_deref();
         let mut forbidden = Vec::new();
         for (node, choice) in self.choices.iter_mut().enumerate() {
-            match *choice {
+            match choice {
                 Choice::Run { .. } if self.plan.nodes[node].admits(tier) => {}
                 Choice::Run { required: true } => forbidden.push(node),
                 Choice::Run { required: false } => *choice = Choice::Skip(SkipReason::Tier),
@@ -216,15 +219,15 @@ impl Chooser<'_> {
         others.into_iter().for_each(|node| stays[node] = true);
     }
 
-    /// Returns an error if a node whose condition `failed` is still required. The others are
-    /// skipped: they were required only by nodes that are skipped by now.
+    /// Returns an error if a node whose condition `failed` is still required. The others fail alone:
+    /// they were required only by nodes that are skipped by now.
     fn refuse_failed(&mut self, mut failed: Vec<(usize, BranchError)>) -> Result<(), SelectError> {
         if failed.is_empty() {
             return Ok(());
         }
-        for &(node, _) in &failed {
-            if self.choices[node].runs() && !self.is_required(node) {
-                self.choices[node] = Choice::Skip(SkipReason::When);
+        for (node, error) in &failed {
+            if self.choices[*node].runs() && !self.is_required(*node) {
+                self.choices[*node] = Choice::Fail(error.clone());
             }
         }
         failed.retain(|(node, _)| self.choices[*node].runs());
@@ -233,22 +236,36 @@ impl Chooser<'_> {
             return Ok(());
         }
         failed.sort_by_key(|(node, _)| *node);
-        Err(SelectError::ConditionFailed {
+        Err(self.condition_failed(failed))
+    }
+
+    fn condition_failed(&mut self, failed: Vec<(usize, BranchError)>) -> SelectError {
+        SelectError::ConditionFailed {
             failed,
             choices: mem::take(&mut self.choices),
-        })
+        }
     }
 
     /// Returns the choices, or an error if they cannot be a success.
     fn finish(mut self) -> Result<Vec<Choice>, SelectError> {
         let running = |node: &usize| self.choices[*node].runs();
         let running = (0..self.choices.len()).filter(running);
+        let fails = self
+            .choices
+            .iter()
+            .any(|one| matches!(one, Choice::Fail(_)));
         match self.strategy.quorum() {
+            _ if fails && running.clone().next().is_none() => {
+                return Err(self.condition_failed(Vec::new()));
+            }
             _ if running.clone().next().is_none() => return Err(SelectError::Nothing),
             // A quorum that cannot be reached fails here, before any service is called.
             Some(needed) => {
                 let sinks = running.filter(|&node| self.plan.is_sink(node, &self.choices));
                 let of = sinks.count();
+                if of < needed && fails {
+                    return Err(self.condition_failed(Vec::new()));
+                }
                 if of < needed {
                     return Err(SelectError::Quorum { needed, of });
                 }
@@ -263,10 +280,10 @@ impl Chooser<'_> {
     }
 }
 
-/// Chooses the dependencies of `node`, for which `choice` was made.
-fn pull_in(node: &NodeInfo, choice: Choice, choices: &mut [Choice]) {
+/// Chooses the dependencies of `node`, which runs. `is_required` is `true` if the node is required.
+fn pull_in(node: &NodeInfo, is_required: bool, choices: &mut [Choice]) {
     for dependency in &node.dependencies {
-        let needed = dependency.hard && choice.is_required();
+        let needed = dependency.hard && is_required;
         let known = choices[dependency.node].is_required();
         choices[dependency.node] = Choice::Run {
             required: needed || known,

@@ -123,12 +123,14 @@ pub enum SelectError {
         /// Number of nodes that count: those that run and on which no other running node depends.
         of: usize,
     },
-    /// The conditions of required nodes returned errors.
+    /// The conditions of required nodes returned errors, or those of optional nodes did and too few nodes are left for
+    /// the strategy.
     ConditionFailed {
-        /// The indices of these nodes, in order of declaration, each with the error of its
-        /// condition.
+        /// The indices of the required nodes, in order of declaration, each with the error of its
+        /// condition. Empty if all nodes with errors are optional.
         failed: Vec<(usize, BranchError)>,
-        /// The choices that the request would have if these conditions were `true`.
+        /// The choices that the request would have if these conditions were `true`. The other nodes with errors are
+        /// [`Choice::Fail`].
         choices: Vec<Choice>,
     },
     /// The condition of a node panicked.
@@ -153,7 +155,7 @@ impl fmt::Display for SelectError {
                 )
             }
             Self::ConditionFailed { .. } => {
-                f.write_str("the condition of a required service returned an error")
+                f.write_str("the conditions of services returned errors, and too few are left")
             }
             Self::ConditionPanicked { .. } => f.write_str("the condition of a service panicked"),
         }
@@ -163,7 +165,7 @@ impl fmt::Display for SelectError {
 impl Error for SelectError {}
 
 /// The decision about one node of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Choice {
     /// The node is not selected: the [`Selection`] does not name it, and no node that runs depends on
@@ -176,16 +178,19 @@ pub enum Choice {
     },
     /// The node is selected, but skipped. The reason is `tier`, `when`, `brownout` or `test`.
     Skip(SkipReason),
+    /// The node is selected and optional, and its condition returned this error. The node fails with the error
+    /// without a call.
+    Fail(BranchError),
 }
 
 impl Choice {
     /// Returns `true` if the node runs.
     #[must_use]
-    pub const fn runs(self) -> bool {
+    pub const fn runs(&self) -> bool {
         matches!(self, Self::Run { .. })
     }
 
-    pub(crate) const fn is_required(self) -> bool {
+    pub(crate) const fn is_required(&self) -> bool {
         matches!(self, Self::Run { required: true })
     }
 }

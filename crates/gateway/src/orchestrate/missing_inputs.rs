@@ -25,8 +25,8 @@ enum BadInput {
 
 /// Renders the requests of the nodes that run and read no responses of other nodes.
 ///
-/// Returns a problem if the input of the client makes a required node or a condition in `failed` fail,
-/// or if it leaves fewer nodes that could be sent than `strategy` needs.
+/// Returns a problem if the input of the client makes a required node or a condition in `failed` fail, or if it leaves
+/// fewer nodes that could be sent than `strategy` needs.
 pub(super) fn check(
     route: &Route,
     strategy: Strategy,
@@ -38,9 +38,7 @@ pub(super) fn check(
         inbound,
         answers: None,
     };
-    let mut failures: Vec<(usize, BadInput)> = (failed.into_iter())
-        .map(|(node, error)| (node, error.into()))
-        .collect();
+    let mut failures = condition_failures(choices, failed);
     let (mut prepared, mut has_failed) = (vec![None; choices.len()], vec![false; choices.len()]);
     failures
         .iter()
@@ -61,7 +59,12 @@ pub(super) fn check(
     if failures.is_empty() {
         return Ok(prepared);
     }
-    let is_optional = |node: usize| choices[node] == (Choice::Run { required: false });
+    let is_optional = |node: usize| {
+        matches!(
+            choices[node],
+            Choice::Run { required: false } | Choice::Fail(_)
+        )
+    };
     // If a required node fails, it is the cause. If enough others can be sent, an optional one fails alone.
     if failures.iter().any(|(node, _)| !is_optional(*node))
         || can_succeed(route, strategy, choices, &failures)
@@ -74,6 +77,20 @@ pub(super) fn check(
     // Errors are reported in the order of the plan.
     failures.sort_by_key(|(node, _)| *node);
     Err(problem(route, &failures))
+}
+
+/// Returns the failures of conditions: those of required nodes in `failed`, and those of optional ones in `choices`.
+fn condition_failures(
+    choices: &[Choice],
+    failed: Vec<(usize, BranchError)>,
+) -> Vec<(usize, BadInput)> {
+    let choices = choices.iter().enumerate();
+    let optional = choices.filter_map(|(node, choice)| match choice {
+        Choice::Fail(error) => Some((node, error.clone())),
+        _ => None,
+    });
+    let failures = failed.into_iter().chain(optional);
+    failures.map(|(node, error)| (node, error.into())).collect()
 }
 
 /// Returns `true` if enough nodes for `strategy` have their input, and so have the nodes that they need: any
