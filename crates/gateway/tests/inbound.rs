@@ -417,7 +417,7 @@ routes:
     match: {{ path: /host }}
     plan:
       sent: {{ downstream: up, required: true, request: {{ path: \"/{{header.Host}}\" }} }}
-      local: {{ downstream: up, depends_on: [sent], request: {{ path: /local }}, when: \"header.host is startingwith('127.')\" }}
+      local: {{ downstream: up, depends_on: [sent], request: {{ path: /local }}, when: \"header.host.startsWith('127.')\" }}
 "
     ))
     .await;

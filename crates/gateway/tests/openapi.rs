@@ -164,7 +164,7 @@ async fn gateway() -> Gateway {
     failing: { downstream: failing, request: { path: / } }
     kept: { downstream: failing, request: { path: / }, fallback: [{ static: { a: 1 } }] }
     slow: { downstream: slow, depends_on: [failing], request: { path: / } }
-    pro: { downstream: up, tiers: [pro], request: { path: / }, when: \"query.pro\" }
+    pro: { downstream: up, tiers: [pro], request: { path: / }, when: \"bool(query.pro)\" }
 ";
     let more = "policies: { p: { attempt_timeout: 100ms, retry: { base: 1ms }, circuit_breaker: off } }
 telemetry: { server_timing: true }

@@ -291,7 +291,7 @@ async fn fault_i1_fault_i4_a_value_that_is_no_text_is_not_missing() {
             &["/query/q"],
         ),
         (
-            "when: \"query.p == '1' and query.q|int > 1\", request: { path: / }",
+            "when: \"query.p == '1' && int(query.q) > 1\", request: { path: / }",
             "?q=abc&p=1",
             &["/query/q"],
         ),

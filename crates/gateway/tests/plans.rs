@@ -87,6 +87,55 @@ async fn fault_i4_reports_missing_input_of_conditions_and_templates() {
 }
 
 #[tokio::test]
+async fn fault_j43_the_error_of_a_condition_is_never_false() {
+    let (up, seen) = stub(quick).await;
+    let required = "      user: { downstream: up, required: true, when: \"int(query.page) > 3\", request: { path: /user } }
+";
+    let gateway = route(&[("up", up)], required, "{}").await;
+    for (query, status, code) in [("", 422, "missing_param"), ("?page=abc", 400, "bad_param")] {
+        let answer = get(&gateway, &format!("/r/1{query}")).await;
+        assert_eq!(answer.status.as_u16(), status, "{}", answer.text);
+        assert_eq!(answer.at("/code"), code);
+        assert_eq!(answer.at("/errors/0/pointer"), "/query/page");
+    }
+    let optional = "      user: { downstream: up, request: { path: /user } }
+      more: { downstream: up, when: \"int(query.page) > 3\", request: { path: /more } }
+      last: { downstream: up, depends_on: [more], request: { path: /last } }
+";
+    let gateway = route(&[("up", up)], optional, "{}").await;
+    assert_eq!(seen.calls(), 0);
+    for query in ["", "?page=abc"] {
+        let answer = get(&gateway, &format!("/r/1{query}")).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+        assert_eq!(answer.service("more", "/status"), "failed");
+        assert_eq!(answer.service("more", "/error/kind"), "template");
+        assert_eq!(answer.service("last", "/skipReason"), "dependency");
+        assert_eq!(answer.at("/meta/completed"), false);
+    }
+    assert_eq!(seen.calls(), 2);
+    let answer = get(&gateway, "/r/1?page=3").await;
+    assert_eq!(answer.service("more", "/skipReason"), "when");
+    assert_eq!(answer.at("/meta/completed"), true);
+    let answer = get(&gateway, "/r/1?page=4").await;
+    assert_eq!(answer.service("last", "/status"), "success");
+}
+
+#[tokio::test]
+async fn fault_j43_failed_conditions_that_leave_no_node_fail_the_request() {
+    let (up, seen) = stub(quick).await;
+    let plan = "      a: { downstream: up, when: \"query.a == '1'\", request: { path: /a } }
+      b: { downstream: up, when: \"has(query.b) && query.a == '1'\", request: { path: /b } }
+      c: { downstream: up, depends_on: [a], request: { path: /c } }
+";
+    let gateway = route(&[("up", up)], plan, "{}").await;
+    let answer = get(&gateway, "/r/1").await;
+    assert_eq!(answer.status.as_u16(), 422, "{}", answer.text);
+    assert_eq!(answer.at("/code"), "missing_param");
+    assert_eq!(answer.at("/errors/0/pointer"), "/query/a");
+    assert_eq!(seen.calls(), 0);
+}
+
+#[tokio::test]
 async fn the_first_response_cancels_the_rest() {
     let (up, _) = stub(quick).await;
     let (slow, seen) = stub(hanging).await;

@@ -5,7 +5,7 @@ use serde_json::Value;
 use tower_fanout::layers::{Priority, fallback::OutcomeSet};
 use tower_fanout_json::{
     Json, MAX_DEPTH,
-    condition::Condition,
+    condition::{Condition, ConditionError},
     filter::{FieldFilter, FieldFilterConfig},
     template::{RequestTemplate, Root, TemplateError},
 };
@@ -149,9 +149,21 @@ fn extend(
 
 fn condition(reader: &ValueReader<'_>) -> Option<Condition> {
     let condition = Condition::parse(&reader.text()?);
-    condition
-        .map_err(|error| reader.error("condition", error))
-        .ok()
+    let report = |error: ConditionError| match reader.tree.variables() {
+        None => {
+            let reader = reader.at_character(error.column);
+            reader.error_with_help("condition", error.message, error.help);
+        }
+        // The message quotes the condition, and a value of a variable may be a secret.
+        Some(written) => match Condition::parse(written) {
+            Err(error) => reader.error_with_help("condition", error.message, error.help),
+            Ok(_) => reader.error(
+                "condition",
+                "the values of its variables make the condition invalid",
+            ),
+        },
+    };
+    condition.map_err(report).ok()
 }
 
 pub(super) fn method(reader: &ValueReader<'_>) -> Option<Method> {

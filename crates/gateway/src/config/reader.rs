@@ -278,6 +278,14 @@ impl<'t> ValueReader<'t> {
         reader
     }
 
+    /// Returns a reader of a string that reports mistakes at one of its characters, counted from 1.
+    pub(super) fn at_character(&self, character: usize) -> Self {
+        Self {
+            position: self.tree.position_of(character),
+            ..self.clone()
+        }
+    }
+
     /// Returns a reader of the member `name`, whose value is `value`.
     pub(super) fn member(&self, name: &str, value: &'t Tree) -> Self {
         self.child(value, &format!(".{name}"))

@@ -308,6 +308,21 @@ fn fault_j27_refuses_endpoints_that_would_call_another_address() {
 }
 
 #[test]
+fn fault_j40_shows_conditions_of_the_former_language_in_cel() {
+    golden("j40_");
+}
+
+#[test]
+fn fault_j41_reports_types_that_do_not_fit_in_conditions() {
+    golden("j41_");
+}
+
+#[test]
+fn fault_j42_bounds_the_cost_of_conditions() {
+    golden("j42_");
+}
+
+#[test]
 fn fault_j28_refuses_conditions_that_name_what_cannot_be() {
     golden("j28_");
 }

@@ -16,6 +16,9 @@ pub(super) struct Tree {
     pub(super) kind: Kind,
     /// The text in the file, if variables were substituted in it.
     written: Option<String>,
+    /// Number of characters before the text of a string: 1 for a quote. `None` if the file has the text in another form,
+    /// such as with escapes or on several lines.
+    indent: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -87,6 +90,23 @@ impl Tree {
             kind,
             position: self.position,
             written: self.written.clone(),
+            indent: self.indent,
+        }
+    }
+
+    /// Returns the text in the file, such as `${NAME}`, if variables were substituted in it.
+    pub(super) fn variables(&self) -> Option<&str> {
+        self.written.as_deref()
+    }
+
+    /// Returns the position of a character of a string, counted from 1. Returns the position of the value if the file has
+    /// the text in another form.
+    pub(super) fn position_of(&self, character: usize) -> Position {
+        let indent = self.indent.filter(|_| self.written.is_none());
+        let offset = indent.map_or(0, |indent| indent + character.saturating_sub(1));
+        Position {
+            column: self.position.column + offset,
+            ..self.position
         }
     }
 
@@ -230,10 +250,27 @@ fn position(location: Location) -> Position {
     }
 }
 
+/// Returns the number of characters before the text of a string that fills `location`, apart from two quotes.
+fn indent(kind: &Kind, location: Location) -> Option<usize> {
+    let Kind::Scalar(Value::String(text)) = kind else {
+        return None;
+    };
+    let around = location
+        .span()
+        .len()
+        .checked_sub(text.chars().count() as u64)?;
+    match around {
+        0 => Some(0),
+        2 => Some(1),
+        _ => None,
+    }
+}
+
 impl From<Spanned<Kind>> for Tree {
     fn from(spanned: Spanned<Kind>) -> Self {
         Self {
             position: position(spanned.referenced),
+            indent: indent(&spanned.value, spanned.referenced),
             kind: spanned.value,
             written: None,
         }

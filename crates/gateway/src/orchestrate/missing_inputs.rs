@@ -163,7 +163,9 @@ impl From<BranchError> for BadInput {
     fn from(error: BranchError) -> Self {
         match error.source().and_then(<dyn Error>::downcast_ref) {
             Some(EvalError::Missing(reference)) => Self::Missing(reference.clone()),
-            Some(EvalError::Unusable(Some(reference))) => Self::Unusable(vec![reference.clone()]),
+            Some(EvalError::Unusable(Some(reference)) | EvalError::TooLarge(reference)) => {
+                Self::Unusable(vec![reference.clone()])
+            }
             _ => Self::Unusable(Vec::new()),
         }
     }

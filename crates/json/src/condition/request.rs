@@ -1,273 +1,317 @@
-//! The request as an object of the expression engine.
+//! The request as values of the expression engine.
 //!
-//! The engine needs values that it can own, but the source of values is only borrowed. Reading a
-//! value that is not known yet therefore ends the evaluation with an error. The value is then
-//! looked up and stored, and the expression is evaluated again. This repeats until all values are
-//! known.
+//! Values are looked up when the expression reads them, each at most once, and are kept until the evaluation ends. The
+//! lookups of one evaluation are bounded together.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use minijinja::{
-    Error, ErrorKind, Value,
-    value::{Enumerator, Object, ObjectRepr},
+use std::{
+    fmt,
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
-use serde_json::Value as Tree;
 
-use super::EvalError;
-use crate::template::{Found, Lookup, Reference, Root};
+use cel::{
+    ExecutionError,
+    common::{
+        traits::{Container, Indexer},
+        types::{CelString, MAP_TYPE, Type},
+        value::{CowVal, Val},
+    },
+    context::VariableResolver,
+};
 
-/// Maximum size of a text or list that a condition can read, in bytes of its JSON: 64 KiB.
-const MAX_VALUE: usize = 64 << 10;
+use super::{
+    convert::{self, Converted},
+    reads::step,
+};
+use crate::{
+    Value,
+    check::{members, unescaped},
+    template::{Found, Lookup, Reference, Root},
+};
 
-/// The values that have been read from a request.
-#[derive(Debug, Default)]
-pub(super) struct Request(Mutex<Reads>);
+/// Maximum size of a text or list that a condition can use, in bytes of its JSON: 8 KiB.
+pub(super) const MAX_VALUE: usize = 8 << 10;
 
-#[derive(Debug, Default)]
-struct Reads {
-    known: Vec<(Reference, Known)>,
-    /// The first value that this evaluation read and that is not known yet.
-    wanted: Option<Reference>,
-    /// The missing values that this evaluation read. An entry becomes `None` once the expression
-    /// tests if the value is defined.
-    missing: Vec<Option<Reference>>,
-    /// The first value that this evaluation used in a way that it does not support.
-    unusable: Option<Reference>,
-    /// The value that was read last.
-    last: Option<Reference>,
+/// Maximum number of items of a list that a condition can use, with the items and members inside of them.
+pub(super) const MAX_ITEMS: usize = 256;
+
+/// Maximum number of members that one evaluation passes to find its values, and of items that it converts.
+const MAX_WORK: usize = 4096;
+
+/// A request, and the values that an evaluation has read from it.
+pub(super) struct Request<'s> {
+    source: &'s (dyn Lookup + Sync),
+    first: Link<'s>,
+    /// Members passed and items converted so far.
+    work: AtomicUsize,
+    /// The first value that was used although it is too large.
+    too_large: OnceLock<Reference>,
+}
+
+type Link<'s> = OnceLock<Box<Read<'s>>>;
+
+/// A value that was read, and a link to the value that was read after it.
+///
+/// The engine borrows values during the whole evaluation, so they must not move.
+struct Read<'s> {
+    reference: Reference,
+    value: Known<'s>,
+    next: Link<'s>,
 }
 
 /// The result of a lookup.
-#[derive(Clone, Debug)]
-enum Known {
+enum Known<'s> {
     Missing,
-    /// An object. Its members are looked up separately.
-    Object,
-    /// A scalar or a list.
-    Plain(Arc<Tree>),
-    /// A value above [`MAX_VALUE`], a number out of range, or no text.
+    /// Not text, or a number out of range.
     Unusable,
+    /// An object whose members are looked up one by one.
+    Object,
+    /// A text or list above the limits, or found after too much work.
+    Large,
+    Value(Box<dyn Val + 's>),
 }
 
-impl Request {
-    /// Takes the value to look up before the next evaluation. Returns `None` if all values that the
-    /// last evaluation read are known.
-    pub(super) fn take_wanted(&self) -> Option<Reference> {
-        self.reads().wanted.take()
-    }
-
-    /// Looks up `reference` and prepares the next evaluation.
-    pub(super) fn learn(&self, reference: Reference, source: &impl Lookup) {
-        let known = source.lookup(&reference).map_or(Known::Missing, known);
-        let mut reads = self.reads();
-        reads.known.push((reference, known));
-        reads.missing.clear();
-        reads.unusable = None;
-    }
-
-    /// Returns the error of the last evaluation if it read a missing value or misused one. Such an
-    /// evaluation is invalid whatever its result is.
-    pub(super) fn verdict(&self) -> Result<(), EvalError> {
-        let reads = self.reads();
-        match reads.missing.iter().flatten().next() {
-            Some(reference) => Err(EvalError::Missing(reference.clone())),
-            None if reads.unusable.is_some() => Err(EvalError::Unusable(reads.unusable.clone())),
-            None => Ok(()),
+impl<'s> Request<'s> {
+    pub(super) fn new(source: &'s (dyn Lookup + Sync)) -> Self {
+        Self {
+            source,
+            first: OnceLock::new(),
+            work: AtomicUsize::new(0),
+            too_large: OnceLock::new(),
         }
     }
 
-    /// Returns the value that the last evaluation read last.
-    pub(super) fn last_read(&self) -> Option<Reference> {
-        self.reads().last.clone()
+    /// Returns the value that was used although it is too large.
+    pub(super) fn too_large(&self) -> Option<&Reference> {
+        self.too_large.get()
     }
 
-    fn reads(&self) -> MutexGuard<'_, Reads> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns the value of `reference`. A value that is not known yet is recorded and read as an
-    /// error.
-    fn read(self: &Arc<Self>, reference: Reference) -> Value {
-        let mut reads = self.reads();
-        let known = reads.known.iter().find(|(known, _)| *known == reference);
-        let known = known.map(|(_, known)| known.clone());
-        reads.last = Some(reference.clone());
-        match known {
-            Some(Known::Object) => self.members(reference),
-            Some(Known::Plain(tree)) => self.value(&tree, reference),
-            Some(Known::Missing) => {
-                let place = reads.missing.len();
-                reads.missing.push(Some(reference));
-                let request = Arc::clone(self);
-                Value::from_object(Absent { request, place })
+    /// Returns the value of `reference`.
+    fn read(&self, reference: Reference) -> &Known<'s> {
+        let mut link = &self.first;
+        loop {
+            let read = match link.get() {
+                Some(read) => read,
+                None => {
+                    let value = self.find(&reference);
+                    let reference = reference.clone();
+                    let next = OnceLock::new();
+                    link.get_or_init(|| {
+                        Box::new(Read {
+                            reference,
+                            value,
+                            next,
+                        })
+                    })
+                }
+            };
+            if read.reference == reference {
+                return &read.value;
             }
-            Some(Known::Unusable) => {
-                reads.unusable.get_or_insert(reference);
-                Error::from(ErrorKind::InvalidOperation).into()
-            }
-            None => {
-                reads.wanted.get_or_insert(reference);
-                Error::from(ErrorKind::UndefinedError).into()
-            }
+            link = &read.next;
         }
     }
 
-    /// Returns the object at `reference`.
-    fn members(self: &Arc<Self>, reference: Reference) -> Value {
-        let request = Arc::clone(self);
-        Value::from_object(Members { request, reference })
-    }
-
-    /// Converts a parsed value. `reference` is its position, for errors about missing members.
-    fn value(self: &Arc<Self>, tree: &Tree, reference: Reference) -> Value {
-        match tree {
-            Tree::Object(_) => self.members(reference),
-            Tree::Array(items) => {
-                let item = |(place, item): (usize, &Tree)| match item {
-                    Tree::Object(_) | Tree::Array(_) => self.value(item, step(&reference, place)),
-                    _ => scalar(item),
-                };
-                let values = items.iter().enumerate().map(item).collect();
-                let request = Arc::clone(self);
-                Value::from_object(Items {
-                    request,
-                    reference,
-                    values,
-                })
-            }
-            _ => scalar(tree),
+    /// Looks `reference` up.
+    fn find(&self, reference: &Reference) -> Known<'s> {
+        // The work for a member of the body depends on the body, so the body itself is looked up.
+        let found = match reference.root {
+            Root::Body => match self.source.lookup(&Reference::to(Root::Body)) {
+                Some(Found::Json(body)) => match self.member_of(body, &reference.path) {
+                    Ok(member) => member.map(Found::Json),
+                    Err(known) => return known,
+                },
+                _ => self.source.lookup(reference),
+            },
+            _ => self.source.lookup(reference),
+        };
+        let Some(found) = found else {
+            return Known::Missing;
+        };
+        match convert::convert(found) {
+            Converted::Value(value, work) => match self.works(work) {
+                true => Known::Value(value),
+                false => Known::Large,
+            },
+            Converted::Object => Known::Object,
+            Converted::Large => Known::Large,
+            Converted::Unusable => Known::Unusable,
         }
     }
-}
 
-/// Converts a value that is not an object or a list.
-fn scalar(tree: &Tree) -> Value {
-    match tree {
-        Tree::Bool(truth) => Value::from(*truth),
-        Tree::String(text) => Value::from(text.as_str()),
-        Tree::Number(number) => match (number.as_i64(), number.as_u64()) {
-            (Some(number), _) => Value::from(number),
-            (None, Some(number)) => Value::from(number),
-            (None, None) => Value::from(number.as_f64()),
-        },
-        Tree::Null | Tree::Array(_) | Tree::Object(_) => Value::from(()),
+    /// Returns the member of `body` at `path`, or the result that ends the search.
+    fn member_of<'j>(
+        &self,
+        body: Value<'j>,
+        path: &[String],
+    ) -> Result<Option<Value<'j>>, Known<'s>> {
+        let mut value = body;
+        for step in path {
+            if !value.is_object() {
+                return Ok(None);
+            }
+            let mut found = None;
+            for (name, member) in members(value) {
+                if !self.works(1) {
+                    return Err(Known::Large);
+                }
+                // The last of several members with one name counts.
+                if *unescaped(name) == *step.as_bytes() {
+                    found = Some(member);
+                }
+            }
+            match found {
+                Some(member) => value = member,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(value))
+    }
+
+    /// Adds `work`, and returns `true` if its sum is within the limit.
+    fn works(&self, work: usize) -> bool {
+        self.work.fetch_add(work, Ordering::Relaxed) + work <= MAX_WORK
     }
 }
 
-fn plain(tree: Tree) -> Known {
-    Known::Plain(Arc::new(tree))
-}
-
-/// Converts the result of a lookup to a form that can be kept.
-fn known(found: Found<'_>) -> Known {
-    match found {
-        Found::Text(text) => plain(Tree::from(text)),
-        Found::Tree(Tree::Object(_)) => Known::Object,
-        Found::Tree(tree) => plain(tree.clone()),
-        Found::Unusable => Known::Unusable,
-        Found::Json(value) => match value.as_raw().as_bytes() {
-            [b'{', ..] => Known::Object,
-            text if text.len() > MAX_VALUE => Known::Unusable,
-            text => serde_json::from_slice(text).map_or(Known::Unusable, plain),
-        },
+/// Shows no values, which may be secret.
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Request(…)")
     }
 }
 
-/// Returns a reference to the member or item `name` of `reference`.
-fn step(reference: &Reference, name: impl ToString) -> Reference {
-    let mut reference = reference.clone();
-    reference.path.push(name.to_string());
-    reference
-}
-
-// === impl Object: the operations that an expression can apply ===
-
-impl Object for Request {
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        let root = Root::parse(key.as_str()?);
-        let reference = Reference::to(root);
-        match reference.root {
-            Root::Node(_) => None,
-            Root::Tier => Some(self.read(reference)),
-            _ => Some(self.members(reference)),
+impl VariableResolver for Request<'_> {
+    /// Returns the value called `name`. The engine asks for `query.page` before it asks for `query`.
+    fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
+        let (root, path) = name
+            .split_once('.')
+            .map_or((name, None), |(root, path)| (root, Some(path)));
+        let root = Root::parse(root);
+        if matches!(root, Root::Node(_)) {
+            return None;
+        }
+        let is_map = root != Root::Tier;
+        let mut reference = Reference::to(root);
+        match path {
+            Some(path) => reference = path.split('.').fold(reference, step),
+            None if is_map => return Some(CowVal::owned(Unread::new(self, reference, true))),
+            None => {}
+        }
+        match self.read(reference) {
+            Known::Value(value) => Some(CowVal::Borrowed(value.as_ref())),
+            // The engine then asks for the map that should have the member, which reports the error.
+            _ => None,
         }
     }
 }
 
-/// The members of an object.
-#[derive(Debug)]
-struct Members {
-    request: Arc<Request>,
+/// A map of the request, of which only members are read, or a value that is too large to be used.
+#[derive(Clone, Debug)]
+struct Unread<'e, 's> {
+    request: &'e Request<'s>,
     reference: Reference,
+    is_map: bool,
 }
 
-impl Object for Members {
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        let mut name = key.to_string();
-        // Header names are case-insensitive.
-        if self.reference.root == Root::Header {
-            name.make_ascii_lowercase();
+/// The type of a value that is too large. No function accepts it.
+static LARGE: Type = Type::new_unspecified_type("too_large");
+
+impl<'e, 's> Unread<'e, 's> {
+    const fn new(request: &'e Request<'s>, reference: Reference, is_map: bool) -> Self {
+        Self {
+            request,
+            reference,
+            is_map,
         }
-        Some(self.request.read(step(&self.reference, name)))
     }
 
-    /// Marks the evaluation as invalid. Members are looked up one by one, so an object can be
-    /// neither compared nor counted.
-    fn enumerate(self: &Arc<Self>) -> Enumerator {
-        let mut reads = self.request.reads();
-        reads.unusable.get_or_insert_with(|| self.reference.clone());
-        drop(reads);
-        Enumerator::NonEnumerable
-    }
-}
-
-/// The items of a list.
-#[derive(Debug)]
-struct Items {
-    request: Arc<Request>,
-    reference: Reference,
-    values: Vec<Value>,
-}
-
-impl Object for Items {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Seq
+    /// Fails the evaluation, because the value is too large for its use.
+    fn reject(&self) {
+        self.request
+            .too_large
+            .get_or_init(|| self.reference.clone());
     }
 
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        let value = key.as_usize().and_then(|place| self.values.get(place));
-        // An index out of range reads as a missing value.
-        let other = || self.request.read(step(&self.reference, key));
-        Some(value.cloned().unwrap_or_else(other))
-    }
-
-    fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Seq(self.values.len())
+    /// Returns the member called `key`, or `None` if it is missing.
+    fn member(&self, key: &dyn Val) -> Result<Option<CowVal<'e, 'e>>, ExecutionError> {
+        let Some(name) = key.downcast_ref::<CelString<'_>>() else {
+            return Err(ExecutionError::no_such_overload("_[_]", Vec::new()));
+        };
+        let reference = step(self.reference.clone(), name.inner());
+        Ok(match self.request.read(reference.clone()) {
+            Known::Value(value) => Some(CowVal::Borrowed(value.as_ref())),
+            Known::Missing => None,
+            Known::Unusable => {
+                return Err(ExecutionError::function_error("read", "unusable value"));
+            }
+            Known::Object => Some(CowVal::owned(Self::new(self.request, reference, true))),
+            Known::Large => Some(CowVal::owned(Self::new(self.request, reference, false))),
+        })
     }
 }
 
-/// A missing value.
-#[derive(Debug)]
-pub(super) struct Absent {
-    request: Arc<Request>,
-    /// Index in `Reads::missing`.
-    place: usize,
-}
+impl Val for Unread<'_, '_> {
+    fn get_type(&self) -> &Type {
+        if self.is_map {
+            return Self::cel_type();
+        }
+        // Each use but a test with `has` or `in` asks for the type.
+        self.reject();
+        &LARGE
+    }
 
-impl Absent {
-    /// Clears the error for this value. Called when the expression tests if the value is defined.
-    pub(super) fn excuse(&self) {
-        self.request.reads().missing[self.place] = None;
+    fn cel_type() -> &'static Type {
+        &MAP_TYPE
+    }
+
+    fn as_container(&self) -> Option<&dyn Container> {
+        self.is_map.then_some(self as &dyn Container)
+    }
+
+    fn as_indexer<'b, 'v>(&'b self) -> Option<&'b (dyn Indexer + 'v)>
+    where
+        Self: 'v,
+    {
+        self.is_map.then_some(self as &'b (dyn Indexer + 'v))
+    }
+
+    /// Fails the evaluation: the value is not read as a whole, so nothing equals it.
+    fn equals(&self, _: &dyn Val) -> bool {
+        self.reject();
+        false
+    }
+
+    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v>
+    where
+        Self: 'v,
+    {
+        Box::new(self.clone())
     }
 }
 
-impl Object for Absent {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Plain
+impl Container for Unread<'_, '_> {
+    fn contains(&self, key: &dyn Val) -> Result<bool, ExecutionError> {
+        Ok(self.member(key)?.is_some())
+    }
+}
+
+impl Indexer for Unread<'_, '_> {
+    fn get<'b, 'v>(&'b self, key: &dyn Val) -> Result<CowVal<'b, 'v>, ExecutionError>
+    where
+        Self: 'v,
+    {
+        // The engine takes this error as the answer of `has`.
+        let missing = || ExecutionError::no_such_key("");
+        self.member(key)?.ok_or_else(missing)
     }
 
-    /// Returns the missing value itself: its members are missing too.
-    fn get_value(self: &Arc<Self>, _: &Value) -> Option<Value> {
-        Some(Value::from_dyn_object(Arc::clone(self)))
+    fn steal<'v>(self: Box<Self>, key: &dyn Val) -> Result<Box<dyn Val + 'v>, ExecutionError>
+    where
+        Self: 'v,
+    {
+        Ok(self.get(key)?.into_owned())
     }
 }

@@ -1,8 +1,7 @@
 //! Finds conditions that name what no request has, or that never hold.
 
-use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::HeaderName;
 use indexmap::IndexMap;
 use tower_fanout_json::{
     condition::Condition,
@@ -31,13 +30,18 @@ pub(in crate::config) fn check_conditions(
         let Some(condition) = &node.when else {
             continue;
         };
-        let mut references = condition.references().into_iter();
-        let problem = references
-            .find_map(|reference| wrong_reference(&reference, parameters, auth.is_some()))
-            .or_else(|| unknown_tier(condition, &known))
-            .or_else(|| never_runs(name, node, condition, possible));
-        if let Some((code, message, help)) = problem {
-            reader.at("when").error_with_help(code, message, Some(help));
+        let references = condition.references().iter();
+        let mut wrong = references.filter_map(|(reference, column)| {
+            let problem = wrong_reference(reference, parameters, auth.is_some())?;
+            Some((problem, *column))
+        });
+        let problem = wrong.next().or_else(|| unknown_tier(condition, &known));
+        let reader = reader.at("when");
+        if let Some(((code, message, help), column)) = problem {
+            let reader = reader.at_character(column);
+            reader.error_with_help(code, message, Some(help));
+        } else if let Some((code, message, help)) = never_runs(name, node, condition, possible) {
+            reader.error_with_help(code, message, Some(help));
         }
     }
 }
@@ -45,15 +49,17 @@ pub(in crate::config) fn check_conditions(
 /// Code, message and help of a diagnostic.
 type Problem = (&'static str, String, String);
 
-/// Returns the problem of a condition that compares the tier with one that is not in `known`.
-fn unknown_tier(condition: &Condition, known: &[&str]) -> Option<Problem> {
+/// Returns the problem of a condition that compares the tier with one that is not in `known`, and the number of its
+/// first character.
+fn unknown_tier(condition: &Condition, known: &[&str]) -> Option<(Problem, usize)> {
     let mut compared = condition.tiers().into_iter();
-    let tier = compared.find(|tier| !known.contains(tier))?;
+    let (tier, column) = compared.find(|(tier, _)| !known.contains(tier))?;
     let help = did_you_mean(tier, known.iter().copied()).unwrap_or_else(|| match known {
         [] => "add the tier to the tiers of the file".to_owned(),
         _ => format!("expected {}", quoted(known.to_vec())),
     });
-    Some(("unknown_name", format!("unknown tier \"{tier}\""), help))
+    let message = format!("unknown tier \"{tier}\"");
+    Some((("unknown_name", message, help), column))
 }
 
 /// Returns the problem of a condition that holds in none of the `possible` tiers that run `node`.
@@ -87,10 +93,7 @@ fn wrong_reference(
     parameters: Option<&[String]>,
     has_auth: bool,
 ) -> Option<Problem> {
-    let name = reference.path.first();
-    // The tier and the members of the other sources for text are text.
-    let is_below_text = reference.root == Root::Tier || reference.path.len() > 1;
-    match (&reference.root, name) {
+    match (&reference.root, reference.path.first()) {
         (Root::Jwt, _) if !has_auth => Some((
             "never_runs",
             format!("{reference} needs a token, but the route has no auth"),
@@ -105,27 +108,15 @@ fn wrong_reference(
                 help.unwrap_or_else(|| "add the parameter to the path of the route".into()),
             ))
         }
-        (Root::Header, Some(name)) if HeaderName::try_from(name).is_err() => Some((
-            "reference",
-            format!("no request has the header \"{name}\""),
-            "write a name such as header['x-client']".into(),
-        )),
-        (Root::Tier | Root::Query | Root::Header | Root::Route, Some(_)) if is_below_text => {
-            Some((
-                "reference",
-                format!("unknown member {reference}"),
-                "remove the last name, because the value before it is text".into(),
-            ))
-        }
         _ => None,
     }
 }
 
-/// A request of which only the tier is known.
+/// A request of which only the tier is known. Other values exist, but the condition cannot use them.
 struct OnlyTier<'t> {
     tier: &'t str,
     /// `true` if another value was read.
-    reads_others: Cell<bool>,
+    reads_others: AtomicBool,
 }
 
 impl Lookup for OnlyTier<'_> {
@@ -133,8 +124,8 @@ impl Lookup for OnlyTier<'_> {
         if reference.root == Root::Tier {
             return Some(Found::Text(self.tier.into()));
         }
-        self.reads_others.set(true);
-        None
+        self.reads_others.store(true, Ordering::Relaxed);
+        Some(Found::Unusable)
     }
 }
 
@@ -157,9 +148,11 @@ pub(super) fn always_holds(condition: &Condition, tiers: &[&str]) -> bool {
 fn decided(condition: &Condition, tier: &str) -> Option<bool> {
     let request = OnlyTier {
         tier,
-        reads_others: Cell::new(false),
+        reads_others: AtomicBool::new(false),
     };
-    let holds = condition.holds(&request) == Ok(true);
-    // Other values are not read if the tier alone decides.
-    (!request.reads_others.get()).then_some(holds)
+    let holds = condition.holds(&request);
+    // An operand that is an error does not count if the other one decides.
+    holds
+        .ok()
+        .or_else(|| (!request.reads_others.into_inner()).then_some(false))
 }

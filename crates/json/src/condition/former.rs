@@ -1,0 +1,354 @@
+//! Rewrites conditions of the language before CEL, a part of Jinja, for the messages about them.
+
+use super::syntax::{RESERVED, Syntax};
+
+/// Maximum nesting of a condition that is rewritten.
+const DEEPEST: usize = 32;
+
+/// Levels of operators of CEL, from those that bind least.
+const CHOICE: u8 = 0;
+const OR: u8 = 1;
+const AND: u8 = 2;
+const RELATION: u8 = 3;
+const SUM: u8 = 4;
+const PRODUCT: u8 = 5;
+const UNARY: u8 = 6;
+const VALUE: u8 = 7;
+
+/// Returns `text` in CEL, if it is a condition of the former language and the result is a condition of CEL.
+pub(super) fn rewrite(text: &str) -> Option<String> {
+    let mut rewriter = Rewriter {
+        tokens: tokens(text),
+        place: 0,
+        depth: 0,
+        is_former: false,
+    };
+    let rewritten = rewriter.expression(CHOICE)?;
+    let is_whole = rewriter.place == rewriter.tokens.len();
+    let is_former = rewriter.is_former && is_whole && Syntax::parse(&rewritten.text).is_ok();
+    is_former.then_some(rewritten.text)
+}
+
+/// An expression of CEL.
+struct Rewritten {
+    text: String,
+    /// The level of its outermost operator.
+    level: u8,
+    /// For a member of a value: the value, and the name as it is written in brackets, or as it is after a dot.
+    member: Option<(String, Result<String, String>)>,
+}
+
+impl Rewritten {
+    fn new(text: impl Into<String>, level: u8) -> Self {
+        Self {
+            text: text.into(),
+            level,
+            member: None,
+        }
+    }
+
+    /// Returns the text as an operand of an operator of `level`.
+    fn at(self, level: u8) -> String {
+        match self.level < level {
+            true => format!("({})", self.text),
+            false => self.text,
+        }
+    }
+
+    /// Returns the test for the presence of the value.
+    fn presence(&self) -> Self {
+        match &self.member {
+            Some((of, Ok(key))) => Self::new(format!("{key} in {of}"), RELATION),
+            Some((of, Err(name))) => Self::new(format!("has({of}.{name})"), VALUE),
+            None => Self::new("true", VALUE),
+        }
+    }
+}
+
+struct Rewriter<'t> {
+    tokens: Vec<&'t str>,
+    place: usize,
+    depth: usize,
+    /// `true` if a word or sign was read that CEL does not have.
+    is_former: bool,
+}
+
+impl<'t> Rewriter<'t> {
+    fn peek(&self) -> &'t str {
+        self.tokens.get(self.place).copied().unwrap_or_default()
+    }
+
+    fn next(&mut self) -> &'t str {
+        let token = self.peek();
+        self.place += 1;
+        token
+    }
+
+    /// Skips the token if it is `token`, and returns `true` then.
+    fn skip(&mut self, token: &str) -> bool {
+        let is_next = self.peek() == token;
+        self.place += usize::from(is_next);
+        is_next
+    }
+
+    /// Rewrites an expression whose operators have at least `level`.
+    fn expression(&mut self, level: u8) -> Option<Rewritten> {
+        let mut left = self.unary()?;
+        while let Some((operator, own)) = self.operator().filter(|(_, own)| *own >= level) {
+            left = self.binary(left, operator, own)?;
+        }
+        Some(left)
+    }
+
+    /// Rewrites `operator`, which is the next token, and the operand after it.
+    fn binary(&mut self, left: Rewritten, operator: &str, level: u8) -> Option<Rewritten> {
+        self.is_former |= FORMER_OPERATORS.contains(&self.next());
+        if operator == "not in" {
+            self.next();
+        }
+        if operator == "if" {
+            let condition = self.expression(OR)?.at(OR);
+            let yes = left.at(OR);
+            let otherwise = self.skip("else").then(|| self.expression(CHOICE))??;
+            return Some(Rewritten::new(
+                format!("{condition} ? {yes} : {}", otherwise.text),
+                CHOICE,
+            ));
+        }
+        let right = self.expression(level + 1)?.at(level + 1);
+        let left = left.at(level);
+        Some(match operator {
+            "not in" => Rewritten::new(format!("!({left} in {right})"), UNARY),
+            _ => Rewritten::new(format!("{left} {operator} {right}"), level),
+        })
+    }
+
+    /// Returns the next token in CEL and its level, if it is an operator.
+    fn operator(&self) -> Option<(&'t str, u8)> {
+        Some(match self.peek() {
+            "if" => ("if", CHOICE),
+            "or" | "||" => ("||", OR),
+            "and" | "&&" => ("&&", AND),
+            same @ ("==" | "!=" | "<" | "<=" | ">" | ">=" | "in") => (same, RELATION),
+            "not" if self.tokens.get(self.place + 1) == Some(&"in") => ("not in", RELATION),
+            "~" => ("+", SUM),
+            same @ ("+" | "-") => (same, SUM),
+            same @ ("*" | "/" | "%") => (same, PRODUCT),
+            _ => return None,
+        })
+    }
+
+    /// Rewrites an operand. Each level of nesting passes through this function.
+    fn unary(&mut self) -> Option<Rewritten> {
+        self.depth += 1;
+        let operand = (self.depth <= DEEPEST).then(|| self.operand())?;
+        self.depth -= 1;
+        operand
+    }
+
+    fn operand(&mut self) -> Option<Rewritten> {
+        if self.skip("not") {
+            self.is_former = true;
+            // Unlike `!`, `not` takes a whole comparison.
+            let operand = self.expression(RELATION)?;
+            return Some(Rewritten::new(format!("!{}", operand.at(VALUE)), UNARY));
+        }
+        if let sign @ ("!" | "-") = self.peek() {
+            self.next();
+            let operand = self.unary()?.at(UNARY);
+            return Some(Rewritten::new(format!("{sign}{operand}"), UNARY));
+        }
+        let mut value = self.primary()?;
+        loop {
+            value = match self.peek() {
+                "." => self.after_dot(value)?,
+                "[" => self.after_bracket(value)?,
+                "|" => self.filter(value)?,
+                "is" => self.test(value)?,
+                _ => return Some(value),
+            };
+        }
+    }
+
+    fn primary(&mut self) -> Option<Rewritten> {
+        match self.next() {
+            "(" => self.in_brackets(")"),
+            "[" => self.in_brackets("]"),
+            name if is_value(name) => {
+                let value = Rewritten::new(name, VALUE);
+                match self.peek() {
+                    // A call, which only CEL has.
+                    "(" => {
+                        self.next();
+                        let arguments = self.list(")")?.join(", ");
+                        Some(Rewritten::new(format!("{name}({arguments})"), VALUE))
+                    }
+                    _ => Some(value),
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// Rewrites what is in brackets: a group, or a list, which was also written in parentheses.
+    fn in_brackets(&mut self, end: &str) -> Option<Rewritten> {
+        let is_list_after_in = self.place >= 2 && self.tokens[self.place - 2] == "in";
+        let items = self.list(end)?;
+        if end == "]" || items.len() != 1 || is_list_after_in {
+            self.is_former |= end == ")";
+            return Some(Rewritten::new(format!("[{}]", items.join(", ")), VALUE));
+        }
+        Some(Rewritten::new(format!("({})", items[0]), VALUE))
+    }
+
+    /// Rewrites expressions with commas between them, up to `end`.
+    fn list(&mut self, end: &str) -> Option<Vec<String>> {
+        let mut items = Vec::new();
+        while !self.skip(end) {
+            items.push(self.expression(CHOICE)?.text);
+            if !self.skip(",") && self.peek() != end {
+                return None;
+            }
+        }
+        Some(items)
+    }
+
+    fn after_dot(&mut self, of: Rewritten) -> Option<Rewritten> {
+        self.next();
+        let name = self.next();
+        let of = of.at(VALUE);
+        if !name.starts_with(|first: char| first.is_alphabetic() || first == '_') {
+            return None;
+        }
+        if RESERVED.contains(&name) {
+            self.is_former = true;
+            let key = format!("'{name}'");
+            return Some(Rewritten {
+                member: Some((of.clone(), Ok(key.clone()))),
+                ..Rewritten::new(format!("{of}[{key}]"), VALUE)
+            });
+        }
+        if self.skip("(") {
+            let arguments = self.list(")")?.join(", ");
+            return Some(Rewritten::new(format!("{of}.{name}({arguments})"), VALUE));
+        }
+        Some(Rewritten {
+            member: Some((of.clone(), Err(name.to_owned()))),
+            ..Rewritten::new(format!("{of}.{name}"), VALUE)
+        })
+    }
+
+    fn after_bracket(&mut self, of: Rewritten) -> Option<Rewritten> {
+        self.next();
+        let key = self.expression(CHOICE)?.text;
+        let of = of.at(VALUE);
+        self.skip("]").then(|| Rewritten {
+            member: Some((of.clone(), Ok(key.clone()))),
+            ..Rewritten::new(format!("{of}[{key}]"), VALUE)
+        })
+    }
+
+    /// Rewrites a filter, such as `|int`.
+    fn filter(&mut self, value: Rewritten) -> Option<Rewritten> {
+        self.next();
+        self.is_former = true;
+        let name = self.next();
+        let mut arguments = match self.skip("(") {
+            true => self.list(")")?,
+            false => Vec::new(),
+        };
+        let presence = value.presence().text;
+        let text = value.at(VALUE);
+        Some(match (name, arguments.pop()) {
+            ("int", None) => Rewritten::new(format!("int({text})"), VALUE),
+            ("float", None) => Rewritten::new(format!("double({text})"), VALUE),
+            ("length", None) => Rewritten::new(format!("size({text})"), VALUE),
+            ("lower", None) => Rewritten::new(format!("{text}.lowerAscii()"), VALUE),
+            ("upper", None) => Rewritten::new(format!("{text}.upperAscii()"), VALUE),
+            ("default", Some(other)) => {
+                Rewritten::new(format!("({presence} ? {text} : {other})"), VALUE)
+            }
+            _ => return None,
+        })
+    }
+
+    /// Rewrites a test, such as `is not defined`.
+    fn test(&mut self, value: Rewritten) -> Option<Rewritten> {
+        self.next();
+        self.is_former = true;
+        let is_negated = self.skip("not");
+        let name = self.next();
+        let argument = match name {
+            "startingwith" | "endingwith" | "in" => Some(self.unary()?),
+            _ => None,
+        };
+        let presence = value.presence();
+        let text = value.at(VALUE);
+        let of_type = |name: &str| format!("type({text}) == {name}");
+        // A group that `primary` has rewritten keeps its parentheses.
+        let argument = argument.map(|one| one.text).unwrap_or_default();
+        let argument = argument.trim_start_matches('(').trim_end_matches(')');
+        let tested = match name {
+            "defined" => presence,
+            "undefined" => Rewritten::new(format!("!{}", presence.at(VALUE)), UNARY),
+            "none" => Rewritten::new(format!("{text} == null"), RELATION),
+            "string" => Rewritten::new(of_type("string"), RELATION),
+            "boolean" => Rewritten::new(of_type("bool"), RELATION),
+            "number" => Rewritten::new(format!("type({text}) in [int, uint, double]"), RELATION),
+            "startingwith" => Rewritten::new(format!("{text}.startsWith({argument})"), VALUE),
+            "endingwith" => Rewritten::new(format!("{text}.endsWith({argument})"), VALUE),
+            "in" => Rewritten::new(format!("{text} in {argument}"), RELATION),
+            _ => return None,
+        };
+        Some(match is_negated {
+            true => Rewritten::new(format!("!{}", tested.at(VALUE)), UNARY),
+            false => tested,
+        })
+    }
+}
+
+/// Operators that CEL does not have, or that it writes in another way.
+const FORMER_OPERATORS: [&str; 5] = ["and", "if", "not", "or", "~"];
+
+/// Returns `true` if `token` is a name, a number or a string.
+fn is_value(token: &str) -> bool {
+    let is_word =
+        |word: &str| !["else", "in", "is"].contains(&word) && !FORMER_OPERATORS.contains(&word);
+    token.starts_with(|first: char| first.is_alphanumeric() || "_'\"".contains(first))
+        && is_word(token)
+}
+
+/// Splits `text` into strings, words, numbers and operators.
+fn tokens(text: &str) -> Vec<&str> {
+    let (mut tokens, mut rest) = (Vec::new(), text.trim_start());
+    while let Some(first) = rest.chars().next() {
+        let is_part = |one: char| one.is_alphanumeric() || one == '_';
+        let length = match first {
+            '"' | '\'' => quoted(rest, first),
+            '0'..='9' => rest
+                .find(|one| !is_part(one) && one != '.')
+                .unwrap_or(rest.len()),
+            _ if is_part(first) => rest.find(|one| !is_part(one)).unwrap_or(rest.len()),
+            _ => {
+                let double = ["==", "!=", "<=", ">=", "&&", "||"];
+                let is_double = double.iter().any(|two| rest.starts_with(two));
+                if is_double { 2 } else { first.len_utf8() }
+            }
+        };
+        let (token, after) = rest.split_at(length);
+        tokens.push(token);
+        rest = after.trim_start();
+    }
+    tokens
+}
+
+/// Returns the length of the string at the start of `text`, with its quotes.
+fn quoted(text: &str, quote: char) -> usize {
+    let mut is_escaped = true;
+    let end = text.find(|one| {
+        let is_end = one == quote && !is_escaped;
+        is_escaped = one == '\\' && !is_escaped;
+        is_end
+    });
+    end.map_or(text.len(), |end| end + 1)
+}
