@@ -4,6 +4,7 @@
 //! a nightly toolchain. The test `corpus` calls it on a stable toolchain, with the committed corpus
 //! and random mutations of it.
 
+mod condition;
 mod edge;
 mod guard;
 mod json;
@@ -15,6 +16,7 @@ mod token;
 mod trace;
 
 pub use self::{
+    condition::condition,
     edge::{correlation_id, retry_after},
     guard::guard,
     json::json_merge,
@@ -31,6 +33,7 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
+    ("condition", condition),
     ("correlation_id", correlation_id),
     ("guard", guard),
     ("json_merge", json_merge),
