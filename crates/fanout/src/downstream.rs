@@ -390,26 +390,42 @@ where
     }
 }
 
-/// A request that does not exist. See the `Service` implementation for it.
-#[doc(hidden)]
+/// The type that the compiler names if a bound of a [`DownstreamService`] is not met: "expected `UnmetBound`, found
+/// `Request<Bytes>`", or "the trait `CallContext` is not implemented for `UnmetBound`".
+///
+/// No value of this type exists. A `DownstreamService` also implements `Service<UnmetBound>`, so that the compiler
+/// waits for the type of the request before it tries the bounds of all layers. If the bounds for that type are not
+/// met, only this implementation is left. The usual causes:
+///
+/// - **The error of the client** is not `From<Rejection>` or not [`AsRejection`]. Put
+///   [`LayerErrorLayer`](tower_fanout_layers::LayerErrorLayer) or
+///   [`CallErrorLayer`](tower_fanout_layers::CallErrorLayer) below the downstream.
+/// - **The request** is not a [`CallContext`]: send a [`WithCall`](tower_fanout_layers::WithCall), or turn on the
+///   feature `http` for an `http::Request`. Or the request is not `Clone`.
+/// - **The classifier** does not fit the response: [`ClassifyHttp`](tower_fanout_layers::ClassifyHttp) needs an
+///   `http::Response`.
+/// - **A layer below** takes another request or response, such as `AcceptLayer` of `tower-fanout-json`, which
+///   belongs above the downstream.
+///
+/// To see the bound itself, put the client into a single layer in place of the downstream, such as
+/// [`TimeoutLayer`], and call it with `ServiceExt::oneshot(service, request)`.
 #[derive(Debug)]
-pub enum NoRequest {}
+pub enum UnmetBound {}
 
-/// A second implementation, so that the compiler does not choose the other one before it knows the type of the
-/// request. For an unknown type it would try the bounds of all layers, each several times, which takes minutes
-/// and gigabytes where a function infers the request and needs a `Send` future, as
-/// [`PlanBuilder::node`](crate::PlanBuilder::node) does.
+/// Keeps the compiler from choosing the other implementation before it knows the type of the request. For an unknown
+/// type it would try the bounds of all layers, each several times, which takes minutes and gigabytes where a
+/// function infers the request and needs a `Send` future, as [`PlanBuilder::node`](crate::PlanBuilder::node) does.
 #[doc(hidden)]
-impl<S, C> Service<NoRequest> for DownstreamService<S, C> {
-    type Response = NoRequest;
-    type Error = NoRequest;
-    type Future = Pending<Result<NoRequest, NoRequest>>;
+impl<S, C> Service<UnmetBound> for DownstreamService<S, C> {
+    type Response = UnmetBound;
+    type Error = UnmetBound;
+    type Future = Pending<Result<UnmetBound, UnmetBound>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), NoRequest>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), UnmetBound>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: NoRequest) -> Self::Future {
+    fn call(&mut self, request: UnmetBound) -> Self::Future {
         match request {}
     }
 }

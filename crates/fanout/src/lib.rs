@@ -103,7 +103,7 @@ pub use tower_fanout_layers as layers;
 pub use self::{
     answer::{Answers, FanOutResponse, Key},
     bounds::Bounds,
-    downstream::{Downstream, DownstreamService},
+    downstream::{Downstream, DownstreamService, UnmetBound},
     error::FanOutError,
     explain::{Explanation, NodeExplanation},
     latency_estimate::LatencyEstimate,
