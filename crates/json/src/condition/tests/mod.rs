@@ -1,5 +1,6 @@
 mod cost;
 mod former;
+mod property;
 mod table;
 
 use std::{
