@@ -238,13 +238,14 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
     }
 
     /// Adds a [`LayerErrorLayer`], which changes the error of the service to [`LayerError`](crate::LayerError).
+    /// For the error of a client, add [`LayerErrorLayer::with`] a function that finds its kind of failure.
     fn layer_error(self) -> ServiceBuilder<Stack<LayerErrorLayer, L>> {
         self.add(LayerErrorLayer::new())
     }
 
     /// Adds a [`CallErrorLayer`], which changes the error `E` of the service to
-    /// [`CallError<E>`](crate::CallError). Every error is a [`Failure::Other`]. For other kinds, add
-    /// [`CallErrorLayer::with`].
+    /// [`CallError<E>`](crate::CallError). Every error is a [`Failure::Other`]. For the error of a client,
+    /// add [`CallErrorLayer::with`] a function that finds its kind of failure.
     fn call_error<E>(self) -> ServiceBuilder<Stack<CallErrorLayer<OtherFailure<E>>, L>> {
         self.add(CallErrorLayer::new())
     }

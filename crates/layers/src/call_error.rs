@@ -40,8 +40,9 @@ use crate::{classify::Failure, rejection::CallError};
 /// ```
 ///
 /// By default, every error is classified as [`Failure::Other`], which does not say whether the request
-/// was sent. So only idempotent requests are retried. Use [`with`](Self::with) to map each error to a
-/// [`Failure`].
+/// was sent. So only idempotent requests are retried, and a `Problem` of the crate `tower-fanout-http` is a 500.
+/// Use [`with`](Self::with) to map each error to a [`Failure`]: for reqwest and other clients on hyper,
+/// `CallErrorLayer::with(tower_fanout_http::client::failure)`.
 #[derive(Clone, Copy, Debug)]
 pub struct CallErrorLayer<F> {
     failure: F,

@@ -50,13 +50,17 @@ use crate::{
 ///
 /// | from | with |
 /// |---|---|
-/// | the error of a service | [`LayerErrorLayer`], innermost |
+/// | the error of a service | [`LayerErrorLayer`], innermost; [`with`](LayerErrorLayer::with) a function for the error of a client |
 /// | [`BoxError`], [`Rejection`], [`Failure`], `&str`, `String` | `?` or `.into()` |
 /// | any other error | `.map_err(LayerError::new)?` |
 ///
 /// A rejection, a failure and a `LayerError` are taken out of their box, so errors do not nest, however
 /// often they are boxed on their way. Any other error stays in its box, and [`AsRejection`] searches its
 /// sources for a rejection or a failure, as for a [`BoxError`].
+///
+/// An error of a client is a [`Failure::Other`] in such a box: a `Problem` of the crate `tower-fanout-http`
+/// makes it a 500 instead of a 502, and only idempotent requests are retried, even if nothing was sent. See
+/// [`LayerErrorLayer::with`].
 ///
 /// `Display` and [`source`](Error::source) are those of the contained error. So a report of the chain of
 /// sources has each text once.
@@ -70,6 +74,8 @@ enum Kind {
     Rejection(Rejection),
     Failure(Failure),
     Other(BoxError),
+    /// An error whose kind of failure a function found. Boxed, so that a `LayerError` has four words.
+    Classified(Box<(Failure, BoxError)>),
 }
 
 impl LayerError {
@@ -93,7 +99,20 @@ impl LayerError {
             Kind::Rejection(rejection) => rejection.into(),
             Kind::Failure(failure) => failure.into(),
             Kind::Other(error) => error,
+            Kind::Classified(classified) => classified.1,
         }
+    }
+
+    /// Sets the kind of failure of an error that is not a rejection.
+    fn classified(self, failure: Failure) -> Self {
+        let classified = |error| Kind::Classified(Box::new((failure, error)));
+        Self(match self.0 {
+            kind if failure == Failure::Other => kind,
+            Kind::Rejection(rejection) => Kind::Rejection(rejection),
+            Kind::Failure(_) => Kind::Failure(failure),
+            Kind::Other(error) => classified(error),
+            Kind::Classified(old) => classified(old.1),
+        })
     }
 
     fn inner(&self) -> &(dyn Error + 'static) {
@@ -101,6 +120,7 @@ impl LayerError {
             Kind::Rejection(rejection) => rejection,
             Kind::Failure(failure) => failure,
             Kind::Other(error) => &**error,
+            Kind::Classified(classified) => &*classified.1,
         }
     }
 }
@@ -152,6 +172,7 @@ impl AsRejection for LayerError {
             Kind::Rejection(rejection) => Some(*rejection),
             Kind::Failure(_) => None,
             Kind::Other(error) => find_rejection(&**error),
+            Kind::Classified(classified) => find_rejection(&*classified.1),
         }
     }
 
@@ -160,6 +181,7 @@ impl AsRejection for LayerError {
             Kind::Rejection(_) => Failure::Other,
             Kind::Failure(failure) => *failure,
             Kind::Other(error) => find_failure(&**error),
+            Kind::Classified(classified) => classified.0,
         }
     }
 }
@@ -186,8 +208,8 @@ impl Error for LayerError {
 ///
 /// Put this layer innermost, around a service whose error is a [`BoxError`], such as tower's `Buffer`, or
 /// around services with different errors whose stacks need one error type. Take
-/// [`CallErrorLayer`](crate::CallErrorLayer) instead to keep the type of the error, to avoid the box of each
-/// failure, or to say [which errors are safe to retry](crate::CallErrorLayer::with).
+/// [`CallErrorLayer`](crate::CallErrorLayer) instead to keep the type of the error, or to avoid the box of each
+/// failure. Create the layer with a [function](Self::with) if the error is that of a client.
 ///
 /// tower's `map_err` does not replace this layer for a service whose error is a [`BoxError`]: its function
 /// has the lifetime of the box in its type, so the stack does not compile in an async block that must be
@@ -211,21 +233,87 @@ impl Error for LayerError {
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
-pub struct LayerErrorLayer(());
+pub struct LayerErrorLayer<F = Sources> {
+    failure: F,
+}
 
 impl LayerErrorLayer {
-    /// Creates the layer.
+    /// Creates a layer that takes the [`Failure`] of each error from the error itself and its sources. An error
+    /// without one is a [`Failure::Other`].
     #[must_use]
     pub const fn new() -> Self {
-        Self(())
+        Self::with(Sources(()))
     }
 }
 
-impl<S> Layer<S> for LayerErrorLayer {
-    type Service = MapToLayerError<S>;
+impl<F> LayerErrorLayer<F> {
+    /// Creates a layer that classifies each error with `failure`, a `Fn(&Error) -> Failure`.
+    ///
+    /// For reqwest and other clients on hyper, the function is `tower_fanout_http::client::failure`. With that
+    /// function, an unreachable service is a [`Failure::Connect`]: a `Problem` of `tower-fanout-http` makes it a 502,
+    /// and a POST is retried, because nothing was sent.
+    ///
+    /// An error that contains a rejection stays a rejection. If the function returns [`Failure::Other`], the
+    /// sources of the error are searched, as with [`new`](LayerErrorLayer::new).
+    ///
+    /// ```
+    /// use std::io;
+    /// use tower::{ServiceBuilder, ServiceExt, service_fn};
+    /// use tower_fanout_layers::{AsRejection, Failure, LayerErrorLayer};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let service = ServiceBuilder::new()
+    ///     .layer(LayerErrorLayer::with(|error: &io::Error| match error.kind() {
+    ///         io::ErrorKind::ConnectionRefused => Failure::Connect, // never sent, so a retry is safe
+    ///         _ => Failure::Other,
+    ///     }))
+    ///     .service(service_fn(|_: u32| async move {
+    ///         Err::<(), _>(io::Error::from(io::ErrorKind::ConnectionRefused))
+    ///     }));
+    /// assert_eq!(service.oneshot(7).await.unwrap_err().failure(), Failure::Connect);
+    /// # }
+    /// ```
+    #[must_use]
+    pub const fn with(failure: F) -> Self {
+        Self { failure }
+    }
+}
 
-    fn layer(&self, inner: S) -> MapToLayerError<S> {
-        MapToLayerError { inner }
+/// The default of [`LayerErrorLayer`]: the [`Failure`] is that of the error itself and its sources.
+///
+/// Not a function, because the type of a function for a [`BoxError`] has the lifetime of the box.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sources(());
+
+/// A source of the [`Failure`] of an error `E`: [`Sources`], or a function.
+trait FailureOf<E> {
+    fn failure_of(&self, error: &E) -> Failure;
+}
+
+impl<E> FailureOf<E> for Sources {
+    fn failure_of(&self, _: &E) -> Failure {
+        Failure::Other
+    }
+}
+
+impl<F: Fn(&E) -> Failure, E> FailureOf<E> for F {
+    fn failure_of(&self, error: &E) -> Failure {
+        self(error)
+    }
+}
+
+fn to_layer_error<E: Into<BoxError>>(error: E, failure: &impl FailureOf<E>) -> LayerError {
+    let failure = failure.failure_of(&error);
+    LayerError::new(error).classified(failure)
+}
+
+impl<S, F: Clone> Layer<S> for LayerErrorLayer<F> {
+    type Service = MapToLayerError<S, F>;
+
+    fn layer(&self, inner: S) -> MapToLayerError<S, F> {
+        let failure = self.failure.clone();
+        MapToLayerError { inner, failure }
     }
 }
 
@@ -233,46 +321,54 @@ impl<S> Layer<S> for LayerErrorLayer {
 ///
 /// [`Service`]: https://docs.rs/tower-service/0.3/tower_service/trait.Service.html
 #[derive(Clone, Copy, Debug)]
-pub struct MapToLayerError<S> {
+pub struct MapToLayerError<S, F = Sources> {
     inner: S,
+    failure: F,
 }
 
-impl<S, Req> Service<Req> for MapToLayerError<S>
+impl<S, F, Req> Service<Req> for MapToLayerError<S, F>
 where
     S: Service<Req, Error: Into<BoxError>>,
+    F: FailureOf<S::Error> + Clone,
 {
     type Response = S::Response;
     type Error = LayerError;
-    type Future = ResponseFuture<S::Future>;
+    type Future = ResponseFuture<S::Future, F>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LayerError>> {
-        self.inner.poll_ready(cx).map_err(LayerError::new)
+        let ready = self.inner.poll_ready(cx);
+        ready.map_err(|error| to_layer_error(error, &self.failure))
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let inner = self.inner.call(request);
-        ResponseFuture { inner }
+        ResponseFuture {
+            inner: self.inner.call(request),
+            failure: self.failure.clone(),
+        }
     }
 }
 
 pin_project! {
     /// The response future of [`MapToLayerError`].
     #[derive(Debug)]
-    pub struct ResponseFuture<Fut> {
+    pub struct ResponseFuture<Fut, F = Sources> {
         #[pin]
         inner: Fut,
+        failure: F,
     }
 }
 
-impl<Fut, T, E> Future for ResponseFuture<Fut>
+impl<Fut, F, T, E> Future for ResponseFuture<Fut, F>
 where
     Fut: Future<Output = Result<T, E>>,
+    F: FailureOf<E>,
     E: Into<BoxError>,
 {
     type Output = Result<T, LayerError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = ready!(self.project().inner.poll(cx));
-        Poll::Ready(result.map_err(LayerError::new))
+        let this = self.project();
+        let result = ready!(this.inner.poll(cx));
+        Poll::Ready(result.map_err(|error| to_layer_error(error, this.failure)))
     }
 }

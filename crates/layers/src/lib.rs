@@ -122,11 +122,15 @@
 //! | layer | requirement and effect |
 //! |---|---|
 //! | [`LayerErrorLayer`] | accepts any error that is `Into<BoxError>`, and changes it to [`LayerError`], in a box. Take it if the error is a [`BoxError`], or if several stacks need one error type. |
-//! | [`CallErrorLayer`] | accepts any error `E`, and changes it to [`CallError<E>`], without a box. Take it if the caller matches on `E`, or to [say which errors are safe to retry](CallErrorLayer::with). |
+//! | [`CallErrorLayer`] | accepts any error `E`, and changes it to [`CallError<E>`], without a box. Take it if the caller matches on `E`. |
 //! | [`EventsLayer`] | accepts any error |
 //! | `UploadLayer` | accepts any error, for an `http::Request<B>`; changes the request body to `ReplayBody<B>`, whose error is a [`BoxError`], so the error of `B` must be `Into<BoxError>` |
 //! | `BodyTimeoutLayer` | accepts any error, for an `http::Request` and an `http::Response<B>`; changes the response body to `TimedBody<B>`, whose error is a [`BoxError`], so the error of `B` must be `Into<BoxError>` |
 //! | `ChaosLayer` | accepts any error that its function `inject` can create |
+//!
+//! Around a client, create the error layer with a function that says [which errors are safe to
+//! retry](CallErrorLayer::with). For reqwest and other clients on hyper, the function is
+//! `tower_fanout_http::client::failure`.
 //!
 //! # Requirements on the service
 //!

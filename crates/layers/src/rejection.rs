@@ -125,6 +125,9 @@ impl Error for Rejection {}
 /// [`LayerError`] and [`BoxError`] search the sources for both. An error without either is a
 /// [`Failure::Other`].
 ///
+/// For the error of reqwest or another client on hyper, return `tower_fanout_http::client::failure(error)` in
+/// [`failure`](Self::failure): it finds the errors of requests that were not sent, which are safe to retry.
+///
 /// ```
 /// use std::{error::Error, fmt};
 /// use tower_fanout_layers::{AsRejection, BoxError, Failure, Rejection};

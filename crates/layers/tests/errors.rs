@@ -2,15 +2,19 @@
 #![allow(missing_docs)]
 
 use std::{
-    future::ready,
+    future::{Ready, ready},
     io::{Error, ErrorKind},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    task::{Context, Poll},
 };
 
-use tower::{Layer, ServiceBuilder, ServiceExt, buffer::Buffer, service_fn};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, buffer::Buffer, service_fn};
 use tower_fanout_layers::{
-    AsRejection, BreakerConfig, BreakerLayer, CallError, CallErrorLayer, ClassifyResult, Failure,
-    RetryConfig, RetryLayer, breaker::State,
+    AsRejection, BoxError, BreakerConfig, BreakerLayer, CallError, CallErrorLayer, ClassifyResult,
+    Failure, LayerError, LayerErrorLayer, Rejection, RetryConfig, RetryLayer, breaker::State,
 };
 
 /// Creates a breaker that opens after `failures` consecutive failures.
@@ -45,31 +49,104 @@ async fn cb_22_rejections_from_below_a_buffer_are_not_counted() {
 }
 
 /// Returns the number of attempts of a request that is not idempotent, where `layer` classifies
-/// errors.
-async fn attempts<F>(layer: CallErrorLayer<F>) -> u32
+/// errors, and the kind of failure of the last one.
+async fn attempts<L>(layer: L) -> (u32, Failure)
 where
-    F: Fn(&Error) -> Failure + Clone,
+    L: Layer<Unreachable>,
+    L::Service: Service<(), Error: AsRejection + From<Rejection>> + Clone,
 {
-    let count = AtomicU32::new(0);
-    let unreachable = service_fn(|()| {
-        count.fetch_add(1, Ordering::Relaxed);
-        ready(Err::<(), _>(Error::from(ErrorKind::ConnectionRefused)))
-    });
+    let unreachable = Unreachable::default();
     let service = ServiceBuilder::new()
         .layer(RetryLayer::new(RetryConfig::new(), ClassifyResult).unwrap())
         .layer(layer)
-        .service(unreachable);
-    let error = service.oneshot(()).await.unwrap_err();
-    assert!(matches!(error, CallError::Inner { .. }), "{error}");
-    count.into_inner()
+        .service(unreachable.clone());
+    let error = service.oneshot(()).await.err().unwrap();
+    assert_eq!(error.as_rejection(), None);
+    (unreachable.0.load(Ordering::Relaxed), error.failure())
+}
+
+/// A service that refuses connections, and counts them.
+#[derive(Clone, Default)]
+struct Unreachable(Arc<AtomicU32>);
+
+impl Service<()> for Unreachable {
+    type Response = ();
+    type Error = Error;
+    type Future = Ready<Result<(), Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, (): ()) -> Self::Future {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        ready(Err(ErrorKind::ConnectionRefused.into()))
+    }
+}
+
+fn kind(error: &Error) -> Failure {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => Failure::Connect,
+        _ => Failure::Other,
+    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn rt_05_call_error_layer_makes_connect_errors_retryable() {
-    assert_eq!(attempts(CallErrorLayer::new()).await, 1);
-    let kind = |error: &Error| match error.kind() {
-        ErrorKind::ConnectionRefused => Failure::Connect,
-        _ => Failure::Other,
+async fn rt_05_a_function_makes_connect_errors_retryable() {
+    assert_eq!(attempts(CallErrorLayer::new()).await, (1, Failure::Other));
+    assert_eq!(
+        attempts(CallErrorLayer::with(kind)).await,
+        (3, Failure::Connect)
+    );
+    assert_eq!(attempts(LayerErrorLayer::new()).await, (1, Failure::Other));
+    assert_eq!(
+        attempts(LayerErrorLayer::with(kind)).await,
+        (3, Failure::Connect)
+    );
+}
+
+#[tokio::test]
+async fn er_07_a_function_gives_an_error_its_kind_in_every_box() {
+    let layer = LayerErrorLayer::with(kind);
+    let error = layer.layer(Unreachable::default()).oneshot(()).await;
+    let error = error.unwrap_err();
+    assert!(error.downcast_ref::<Error>().is_some()); // keeps its type
+    let boxed = BoxError::from(error);
+    assert_eq!(boxed.failure(), Failure::Connect);
+    let error = LayerError::from(boxed);
+    assert_eq!(error.failure(), Failure::Connect);
+    let error = error.into_inner().downcast::<Error>().unwrap();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+}
+
+/// Returns the rejection and the failure of `error` above a layer whose function returns `failure`.
+async fn classified<E>(error: E, failure: Failure) -> (Option<Rejection>, Failure)
+where
+    E: Into<BoxError>,
+{
+    let service = service_fn(|error| ready(Err::<(), E>(error)));
+    let service = LayerErrorLayer::with(|_: &E| failure).layer(service);
+    let error = service.oneshot(error).await.unwrap_err();
+    (error.as_rejection(), error.failure())
+}
+
+#[tokio::test]
+async fn er_07_a_function_decides_for_each_error_except_a_rejection() {
+    type Inner = CallError<Error>;
+    let failed = || Inner::Inner {
+        error: Error::other("the service failed"),
+        failure: Failure::NotProcessed,
     };
-    assert_eq!(attempts(CallErrorLayer::with(kind)).await, 3);
+    let connect = (None, Failure::Connect);
+    assert_eq!(classified(failed(), Failure::Connect).await, connect);
+    let of_source = classified(failed(), Failure::Other).await;
+    assert_eq!(of_source, (None, Failure::NotProcessed));
+    let failed = || LayerError::from(Failure::Panic);
+    assert_eq!(classified(failed(), Failure::Connect).await, connect);
+
+    let full = Rejection::AtCapacity;
+    let (rejected, _) = classified(Inner::Rejected(full), Failure::Connect).await;
+    assert_eq!(rejected, Some(full));
+    let (rejected, _) = classified(LayerError::from(full), Failure::Connect).await;
+    assert_eq!(rejected, Some(full));
 }

@@ -10,8 +10,11 @@ use super::ClientErrorKind;
 
 /// Returns the kind of failure of an error of any client on hyper, such as hyper-util's or reqwest's.
 ///
-/// Pass the function to [`CallErrorLayer::with`](tower_fanout_layers::CallErrorLayer::with). The layers above then
-/// know which requests were not sent, and retry these whatever their method.
+/// Pass the function to [`CallErrorLayer::with`](tower_fanout_layers::CallErrorLayer::with) or
+/// [`LayerErrorLayer::with`](tower_fanout_layers::LayerErrorLayer::with). In an error type of your own, call it in
+/// [`AsRejection::failure`](tower_fanout_layers::AsRejection::failure). The layers above then know which requests
+/// were not sent, and retry these whatever their method. A [`Problem`](crate::problem::Problem) made from the error
+/// of an unreachable service is a 502. Without the function, it is a 500.
 ///
 /// | error, or one of its sources | failure |
 /// |---|---|
@@ -100,14 +103,18 @@ mod tests {
     use std::fmt;
 
     use bytes::Bytes;
+    use http::Request;
     use http_body_util::Full;
     use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+    use tower::{Layer, ServiceExt};
+    use tower_fanout_layers::{CallErrorLayer, LayerErrorLayer};
     use tower_fanout_testkit::fault_server::{
         Fault, FaultServer,
         h2::{Reason, StreamFault},
     };
 
     use super::*;
+    use crate::problem::{Code, Problem};
 
     /// An error as clients on hyper have it.
     #[derive(Debug)]
@@ -147,6 +154,22 @@ mod tests {
             let server = FaultServer::start(fault).await;
             assert_eq!(failure_at(server.url(), false).await, failure);
         }
+    }
+
+    #[tokio::test]
+    async fn er_05_an_unreachable_service_is_a_502_with_the_function() {
+        let refusing = FaultServer::refusing();
+        let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+        let request = Request::get(refusing.url()).body(Full::default()).unwrap();
+        let service = LayerErrorLayer::with(failure).layer(client.clone());
+        let error = service.oneshot(request.clone()).await.unwrap_err();
+        assert_eq!(Problem::from(error).code(), Code::UpstreamFailed);
+        let service = CallErrorLayer::with(failure).layer(client.clone());
+        let error = service.oneshot(request.clone()).await.unwrap_err();
+        assert_eq!(Problem::from(error).code(), Code::UpstreamFailed);
+        let service = LayerErrorLayer::new().layer(client);
+        let error = service.oneshot(request).await.unwrap_err();
+        assert_eq!(Problem::from(error).code(), Code::Internal);
     }
 
     #[tokio::test]
