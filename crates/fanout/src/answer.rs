@@ -84,16 +84,32 @@ impl Answers {
     /// # Errors
     /// Returns an error of kind [`Template`](ErrorKind::Template) that names the node if it failed
     /// or was skipped, or if the reading node does not depend on it. In the latter case the answer
-    /// is not returned even if it exists, so that results do not depend on timing.
+    /// is not returned even if it exists, so that results do not depend on timing. Add
+    /// [`after`](crate::Node::after) to the reading node.
     ///
     /// A key of another plan is an error too. Its kind is [`Internal`](ErrorKind::Internal) if this
     /// plan has no node with the key's index, and `Template` otherwise.
     pub fn get<T: 'static>(&self, key: Key<T>) -> Result<&T, BranchError> {
-        self.find(key)
-            .ok_or_else(|| match self.plan.names().get(key.index()) {
-                Some(name) => BranchError::template(format!("no answer from \"{name}\"")),
-                None => BranchError::new(ErrorKind::Internal, "the key belongs to another plan"),
-            })
+        self.find(key).ok_or_else(|| self.no_answer(key))
+    }
+
+    fn no_answer<T>(&self, key: Key<T>) -> BranchError {
+        let (names, index) = (self.plan.names(), key.index());
+        let Some(name) = names.get(index) else {
+            return BranchError::new(ErrorKind::Internal, "the key belongs to another plan");
+        };
+        let own = key.plan == self.plan.graph.id;
+        BranchError::template(match self.reader {
+            Some(reader) if own && !self.may_read(reader, index) => format!(
+                "\"{}\" reads \"{name}\" but does not depend on it: add .after({name})",
+                names[reader]
+            ),
+            _ => format!("no answer from \"{name}\""),
+        })
+    }
+
+    fn may_read(&self, reader: usize, index: usize) -> bool {
+        self.plan.graph.ancestors.contains(reader, index)
     }
 
     /// Returns the answer of the node with the index `index`.
@@ -103,7 +119,7 @@ impl Answers {
     #[must_use]
     pub fn at<T: 'static>(&self, index: usize) -> Option<&T> {
         if let Some(reader) = self.reader {
-            if !self.plan.graph.ancestors.contains(reader, index) {
+            if !self.may_read(reader, index) {
                 return None;
             }
         }

@@ -345,7 +345,25 @@ async fn reading_a_node_that_is_no_dependency_fails_the_branch() {
         .unwrap();
     let error = answer.report().branches[1].error.clone().unwrap();
     assert_eq!(error.kind(), ErrorKind::Template);
-    assert_eq!(error.message(), "no answer from \"late\"");
+    let cure = r#""hasty" reads "late" but does not depend on it: add .after(late)"#;
+    assert_eq!(error.message(), cure);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reading_a_dependency_without_an_answer_does_not_advise_another_order() {
+    let mut plan = Plan::builder();
+    let failing = tower::service_fn(|()| async { Err::<(), _>(BoxError::from("down")) });
+    let down = plan.node("down", failing, |(), _| Ok(())).optional().key();
+    plan.node("next", slow(1), move |(), out| out.get(down).map(|_| ()))
+        .after_optional(down)
+        .optional();
+    let answer = FanOut::new(plan.build().unwrap()).strategy(Strategy::BestEffort);
+    let error = answer.oneshot(()).await.unwrap_err();
+    let FanOutError::Failed { response, .. } = error else {
+        panic!("{error}");
+    };
+    let error = response.report().branches[1].error.clone().unwrap();
+    assert_eq!(error.message(), "no answer from \"down\"");
 }
 
 #[tokio::test(start_paused = true)]
@@ -360,7 +378,8 @@ async fn an_answer_is_readable_only_by_dependents() {
     let answer = FanOut::new(plan.build().unwrap()).oneshot(());
     let report = answer.await.unwrap().report().clone();
     let error = report.branches[2].error.as_ref().unwrap();
-    assert_eq!(error.message(), "no answer from \"quick\"");
+    let cure = r#""next" reads "quick" but does not depend on it: add .after(quick)"#;
+    assert_eq!(error.message(), cure);
     assert_eq!(
         report.branches[3].status,
         Status::Success,
