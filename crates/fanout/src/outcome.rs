@@ -352,16 +352,8 @@ impl From<Failure> for BranchError {
 /// available for logs but does not reach clients.
 impl From<BoxError> for BranchError {
     fn from(error: BoxError) -> Self {
-        match error.downcast::<Self>() {
-            Ok(error) => *error,
-            Err(error) => {
-                let own = match error.as_rejection() {
-                    Some(rejection) => Self::from(rejection),
-                    None => error.failure().into(),
-                };
-                own.with_source(error)
-            }
-        }
+        let (rejection, failure) = (error.as_rejection(), error.failure());
+        Self::of_box(error, rejection, failure)
     }
 }
 
@@ -379,7 +371,21 @@ impl<E: Into<BoxError>> From<CallError<E>> for BranchError {
 /// The error is converted like a [`BoxError`] with the same content.
 impl From<LayerError> for BranchError {
     fn from(error: LayerError) -> Self {
-        error.into_inner().into()
+        // Reads the failure first, because the box does not contain one that a function found.
+        let (rejection, failure) = (error.as_rejection(), error.failure());
+        Self::of_box(error.into_inner(), rejection, failure)
+    }
+}
+
+impl BranchError {
+    /// Returns the error in the box, or one with the kind of `rejection` or else of `failure`.
+    fn of_box(error: BoxError, rejection: Option<Rejection>, failure: Failure) -> Self {
+        match error.downcast::<Self>() {
+            Ok(error) => *error,
+            Err(error) => rejection
+                .map_or_else(|| failure.into(), Self::from)
+                .with_source(error),
+        }
     }
 }
 
