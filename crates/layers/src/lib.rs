@@ -160,15 +160,24 @@
 //! - **The error is not `From<Rejection>` or not [`AsRejection`].** Put [`LayerErrorLayer`] or
 //!   [`CallErrorLayer`] innermost, or implement both traits for your error.
 //! - **The request is not a [`CallContext`].** Write `impl CallContext for MyRequest {}` or send a
-//!   [`WithCall`]. For an `http::Request`, turn on the feature `http`, which `ClassifyHttp` needs too.
+//!   [`WithCall`]. For an `http::Request`, turn on the feature `http`, which `ClassifyHttp` needs too. Wrap a type
+//!   of another crate in a struct of yours or in `WithCall`, which the service must then take. For reqwest, send an
+//!   `http::Request`.
 //! - **The service is not `Clone`.** Put tower's `Buffer` around it.
 //! - **The request is not `Clone`.** Retry, hedging and most fallback steps send a clone of the request. An
 //!   `http::Request` is `Clone` if its body is. `UploadLayer` (feature `http`) makes any body `Clone`.
 //! - **A fallback in front of a handler needs `Clone`.** Neither the request nor the response of axum is `Clone`.
 //!   [`FallbackLayer::response_with`] needs no clone.
 //! - **A closure classifies, and its types are unknown** ("implementation of `FnOnce` is not general enough" for
-//!   a closure that returns a `Class`). Write them out:
-//!   `|result: Result<&MyResponse, &MyError>, elapsed: Duration| …`.
+//!   a closure that returns a `Class`). Write [`classify_fn(|result, elapsed| …)`](classify::classify_fn), or write
+//!   the types out: `|result: Result<&MyResponse, &MyError>, elapsed: Duration| …`.
+//! - **`Infallible: From<CallError<Infallible>>` is not satisfied.** An axum `Router` needs responses instead of
+//!   errors: put `ProblemLayer` of `tower-fanout-http`, or axum's `HandleErrorLayer`, outermost. The handler of
+//!   `HandleErrorLayer` takes the error of the stack: a [`LayerError`] above `.layer_error()`, a
+//!   `CallError<Infallible>` above `.call_error()`.
+//! - **`?` cannot convert an error to [`LayerError`].** Write `.map_err(LayerError::new)?`.
+//! - **A handler returns `Result<_, LayerError>`.** `LayerError` is no response: return a
+//!   `Result<_, tower_fanout_http::problem::Problem>` (feature `axum`), to which `?` converts the error.
 //! - **The error is a [`BoxError`], in an async block that must be `Send`.** So are the blocks in
 //!   `tokio::spawn(async move { … })` and in a handler closure of axum. The compiler reports:
 //!

@@ -204,7 +204,7 @@ static NONE: Call = Call::NONE;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not implement `CallContext`, which layers need to read the metadata of a call",
     label = "send a `WithCall<{Self}>`, or write `impl CallContext for {Self} {{}}`",
-    note = "for `http::Request`, turn on the feature `http` of tower-fanout-layers",
+    note = "for `http::Request`, turn on the feature `http` of tower-fanout-layers; wrap any other type of another crate, in a struct of yours or in `WithCall`, which the service must then take; for reqwest, send an `http::Request`",
     note = "an `impl CallContext` without methods is enough for a type that carries no metadata"
 )]
 pub trait CallContext {

@@ -217,13 +217,15 @@ pub enum Cause {
     label = "not a `Classify<{Response}, {E}>`",
     note = "`ClassifyResult` requires `{E}: AsRejection`, and so does `ClassifyHttp` for an `http::Response`",
     note = "`ClassifyHttp` requires the feature `http` of tower-fanout-layers",
-    note = "a closure must declare both types: `|result: Result<&{Response}, &{E}>, elapsed: Duration| …`"
+    note = "a reference to a classifier is no classifier: pass a clone",
+    note = "write a closure as `classify_fn(|result, elapsed| …)`, or declare both types: `|result: Result<&{Response}, &{E}>, elapsed: Duration| …`"
 )]
 pub trait Classify<Response, E> {
     /// Returns the class of `result`. `elapsed` is the time since the attempt was sent.
     fn classify(&self, result: Result<&Response, &E>, elapsed: Duration) -> Class;
 }
 
+#[diagnostic::do_not_recommend] // or the message asks for a closure, whatever type is given
 impl<F, Response, E> Classify<Response, E> for F
 where
     F: Fn(Result<&Response, &E>, Duration) -> Class,
@@ -231,6 +233,34 @@ where
     fn classify(&self, result: Result<&Response, &E>, elapsed: Duration) -> Class {
         self(result, elapsed)
     }
+}
+
+/// Returns `classify` unchanged, and gives the compiler the types of a closure that does not declare them.
+///
+/// ```
+/// use tower::{ServiceBuilder, ServiceExt, service_fn};
+/// use tower_fanout_layers::{
+///     Class, Failure, LayerError, RetryConfig, RetryLayer, WithCall, classify::classify_fn,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let classify = classify_fn(|result, _| match result {
+///     Ok(_) => Class::Success,
+///     Err(_) => Class::Failure(Failure::Other),
+/// });
+/// let users = ServiceBuilder::new()
+///     .layer(RetryLayer::new(RetryConfig::new(), classify)?)
+///     .service(service_fn(|id: WithCall<u32>| async move { Ok::<_, LayerError>(id.into_inner()) }));
+/// assert_eq!(users.oneshot(WithCall::new(7)).await?, 7);
+/// # Ok(())
+/// # }
+/// ```
+pub const fn classify_fn<F, Response, E>(classify: F) -> F
+where
+    F: Fn(Result<&Response, &E>, Duration) -> Class,
+{
+    classify
 }
 
 /// Returns the class of an error: that of the rejection in it, or else its kind of failure.
