@@ -53,6 +53,7 @@ use crate::{
     derive(serde::Serialize, serde::Deserialize),
     serde(rename_all = "snake_case")
 )]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum Strategy {
     /// Every node is required. The first node that fails cancels the others.
@@ -134,6 +135,7 @@ impl Strategy {
     derive(serde::Serialize, serde::Deserialize),
     serde(rename_all = "snake_case")
 )]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum ReturnWhen {
     /// When every node has ended. A node that is in flight at the deadline fails, and a node that was

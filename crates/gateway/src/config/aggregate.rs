@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
 use tower_fanout::{ReturnWhen, Strategy};
 use tower_fanout_json::merge::{Merge, MergeConfig};
 
-use super::{check::Nodes, reader::ValueReader, value::duration};
+use super::{check::Nodes, file, reader::ValueReader};
 
 /// Success criterion of a run, time of the response, and merge rules.
 #[derive(Clone, Debug, Default)]
@@ -21,35 +20,18 @@ pub(crate) struct Aggregate {
     pub(crate) merge: Merge,
 }
 
-pub(super) fn aggregate(reader: &ValueReader<'_>) -> Aggregate {
-    let mut aggregate = Aggregate::default();
-    let mut merge = MergeConfig::default();
-    let mut map = reader.as_map();
-    map.set("strategy", &mut aggregate.strategy, strategy);
-    map.set("return_when", &mut aggregate.return_when, ValueReader::get);
-    map.set("grace", &mut aggregate.grace, duration);
-    map.set("merge", &mut merge.mode, ValueReader::get);
-    map.set("on_conflict", &mut merge.on_conflict, ValueReader::get);
-    map.finish();
-    aggregate.merge = Merge::new(merge).unwrap_or_default();
-    aggregate
-}
-
-/// Reads the name of a strategy, or `{quorum: n}`.
-fn strategy(reader: &ValueReader<'_>) -> Option<Strategy> {
-    let needed = match reader.tree.to_json() {
-        Value::Object(mut members) => members.remove("quorum"),
-        _ => None,
-    };
-    let is_invalid = |needed: Value| needed.as_u64().is_none_or(|needed| needed == 0);
-    // serde would only report an unknown variant or an invalid number.
-    if reader.is_word("quorum") || needed.is_some_and(is_invalid) {
-        let message = "expected a quorum of 1 or more nodes";
-        let help = "write { quorum: 2 }".into();
-        reader.error_with_help("invalid", message, Some(help));
-        return None;
+impl From<&file::Aggregate> for Aggregate {
+    fn from(file: &file::Aggregate) -> Self {
+        let merge = MergeConfig::default()
+            .mode(file.merge)
+            .on_conflict(file.on_conflict);
+        Self {
+            strategy: file.strategy,
+            return_when: file.return_when,
+            grace: file.grace.0,
+            merge: Merge::new(merge).unwrap_or_default(),
+        }
     }
-    reader.get()
 }
 
 /// Checks that enough nodes count towards the quorum. Only nodes without dependents do.

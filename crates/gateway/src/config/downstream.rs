@@ -35,14 +35,17 @@ pub(crate) struct DownstreamConfig {
 
 /// Reads the services by name. One with an error has defaults, so that references to it are valid.
 pub(super) fn downstreams(
+    mut read: IndexMap<String, file::Downstream>,
     reader: &ValueReader<'_>,
     policies: &IndexMap<String, KeyedPolicy>,
 ) -> IndexMap<String, DownstreamConfig> {
-    let mut read: IndexMap<String, file::Downstream> = reader.read().unwrap_or_default();
-    let named = reader.entries().into_iter().map(|(name, reader)| {
-        let file = read.swap_remove(&name).unwrap_or_default();
-        (name, downstream(file, &reader, policies))
-    });
+    let named = reader
+        .members("downstreams")
+        .into_iter()
+        .map(|(name, reader)| {
+            let file = read.swap_remove(&name).unwrap_or_default();
+            (name, downstream(file, &reader, policies))
+        });
     named.collect()
 }
 
@@ -217,7 +220,7 @@ fn forward(reader: &ValueReader<'_>) -> ForwardHeaders {
 fn endpoint(endpoints: &[file::Endpoint], reader: &ValueReader<'_>) -> Option<Uri> {
     let written = reader.items("endpoints");
     match written.as_slice() {
-        [] if reader.has("endpoints") => {
+        [] if reader.has("endpoints") && reader.at("endpoints").is_sound() => {
             let reader = reader.at("endpoints");
             reader.error("missing", "expected one endpoint, got none");
         }

@@ -1,9 +1,11 @@
 //! The configuration file. One file holds the whole configuration, and one run reports all of its
 //! errors.
 //!
-//! The file is parsed into a tree of values with positions, which is then read key by key. An unknown
-//! key is an error that suggests the most similar known key. A key that is reserved for a feature to
-//! come is an error that names the feature.
+//! The file is parsed into a tree of values with positions ([`tree`]). The keys are the fields of structs
+//! ([`file`](mod@file)), from which a JSON Schema is generated. The tree is checked against the schema
+//! ([`schema`]), which reports every unknown key, wrong type and value out of range. The structs are then
+//! deserialized from the valid part of the tree, and the other modules check what a schema cannot say: names,
+//! plans, certificates. To add a key, add a field.
 
 mod aggregate;
 mod auth;

@@ -2,7 +2,7 @@
 
 use http::Method;
 use serde_json::Value;
-use tower_fanout::layers::{Priority, fallback::OutcomeSet};
+use tower_fanout::layers::Priority;
 use tower_fanout_json::{
     Json, MAX_DEPTH,
     condition::{Condition, ConditionError},
@@ -11,14 +11,20 @@ use tower_fanout_json::{
 };
 
 use super::{
-    DependsOn, Fallback, FallbackTarget, Node,
+    DependsOn, Fallback, FallbackTarget, Node, file,
     plan::Names,
     reader::ValueReader,
+    text::Parsed,
     tree::Kind,
-    value::{check_name, did_you_mean, known, within},
+    value::{check_name, known},
 };
 
-pub(super) fn node(reader: &ValueReader<'_>, name: &str, names: &Names<'_>) -> Option<Node> {
+pub(super) fn node(
+    file: &file::Node,
+    reader: &ValueReader<'_>,
+    name: &str,
+    names: &Names<'_>,
+) -> Option<Node> {
     if Root::RESERVED.contains(&name) {
         reader.error(
             "reserved",
@@ -26,37 +32,31 @@ pub(super) fn node(reader: &ValueReader<'_>, name: &str, names: &Names<'_>) -> O
         );
     }
     check_name(reader, name);
-    let mut map = reader.as_map();
-    let downstream = map.get_required("downstream", |reader| {
-        known(reader, "downstream", names.downstreams.keys())
-    });
-    let depends_on = map.each("depends_on", dependency);
-    let required = map.is_on("required");
-    let priority = map.get("priority", |reader| within(reader, 0, 9));
+    let service = |key: &str| known(&reader.at(key), "downstream", names.downstreams.keys());
+    let downstream = file.downstream.as_ref().and_then(|_| service("downstream"));
     let tier = |reader: &ValueReader<'_>| known(reader, "tier", names.tiers.keys());
-    let tiers = map.get("tiers", |reader| Some(reader.nonempty()?.each(tier)));
-    let when = map.get("when", condition);
-    let request = map.get_required("request", request);
-    let response = map
-        .take("response")
-        .map_or_else(|| Some(Default::default()), |reader| response(&reader));
-    let fallback = map.each("fallback", |reader| fallback(reader, names));
-    map.not_built(&[
-        ("cache", "caching"),
-        ("policy", "a policy of a single node"),
-    ]);
-    map.finish();
-    let (accept, filter) = response?;
+    let tiers = reader.items("tiers");
+    let tiers = tiers.iter().filter_map(tier).collect();
+    let when = file
+        .when
+        .as_ref()
+        .and_then(|_| condition(&reader.at("when")));
+    let request = file.request.as_ref();
+    let request = request.and_then(|file| request_template(file, &reader.at("request")));
+    let filter = filter(&file.response, &reader.at("response"));
+    let steps = file.fallback.iter().zip(reader.items("fallback"));
+    let fallback = steps.filter_map(|(file, reader)| fallback(file, &reader, names));
+    let fallback = fallback.collect();
     let mut node = Node {
         downstream: downstream?,
-        depends_on,
-        required,
-        priority: priority.and_then(Priority::new).unwrap_or_default(),
-        tiers: tiers.unwrap_or_default(),
+        depends_on: file.depends_on.iter().map(DependsOn::from).collect(),
+        required: file.required,
+        priority: Priority::new(file.priority).unwrap_or_default(),
+        tiers,
         when,
         request: request?,
-        accept,
-        filter,
+        accept: file.response.accept.iter().map(|status| status.0).collect(),
+        filter: filter?,
         fallback,
         keys: Vec::new(),
     };
@@ -66,40 +66,31 @@ pub(super) fn node(reader: &ValueReader<'_>, name: &str, names: &Names<'_>) -> O
     Some(node)
 }
 
-/// Reads a dependency: the name of a node, or `{node: name, optional: true}`.
-fn dependency(reader: &ValueReader<'_>) -> Option<DependsOn> {
-    if matches!(reader.tree.kind, Kind::Scalar(_)) {
-        let node = reader.text()?;
-        return Some(DependsOn {
-            node,
-            optional: false,
-        });
+impl From<&file::Dependency> for DependsOn {
+    fn from(file: &file::Dependency) -> Self {
+        match file {
+            file::Dependency::Name(node) => Self {
+                node: node.clone(),
+                optional: false,
+            },
+            file::Dependency::Node(on) => Self {
+                node: on.node.clone(),
+                optional: on.optional,
+            },
+        }
     }
-    let mut map = reader.as_map();
-    let node = map.get_required("node", ValueReader::text);
-    let optional = map.is_on("optional");
-    map.finish();
-    Some(DependsOn {
-        node: node?,
-        optional,
-    })
 }
 
-/// Reads a request template. Reports the mistakes of all its parts, not only the first.
-fn request(reader: &ValueReader<'_>) -> Option<RequestTemplate> {
-    let mut map = reader.as_map();
-    let method = map
-        .take("method")
-        .map_or(Some(Method::GET), |reader| method(&reader));
-    let path = map.require("path");
-    let query = map.members("query");
-    let headers = map.members("headers");
-    let body = map.take("body");
-    map.finish();
+/// Returns the request template. Reports the mistakes of all its parts, not only the first.
+fn request_template(file: &file::Request, reader: &ValueReader<'_>) -> Option<RequestTemplate> {
+    let method = method(file.method.as_ref(), reader);
+    let query = reader.members("query");
+    let headers = reader.members("headers");
     // An invalid method may be meant to allow a body, so the body is not reported as well.
     let assumed = method.clone().unwrap_or(Method::POST);
     let at = |path: &str| RequestTemplate::new(assumed.clone(), path);
-    let path = path.and_then(|reader| report(&reader, at(&reader.text()?)));
+    let path = file.path.as_ref();
+    let path = path.and_then(|path| report(&reader.at("path"), at(path)));
     let mut sound = method.is_some() && path.is_some();
     let mut template = path.or_else(|| at("/").ok())?;
     for (name, reader) in &query {
@@ -122,18 +113,19 @@ fn request(reader: &ValueReader<'_>) -> Option<RequestTemplate> {
             })
         });
     }
-    if let Some(reader) = body {
-        let document = reader.tree.to_json();
-        sound &= extend(&mut template, &reader, |template| template.body(&document));
+    if let Some(document) = &file.body {
+        let reader = reader.at("body");
+        sound &= extend(&mut template, &reader, |template| template.body(document));
     }
     sound.then_some(template)
 }
 
-/// Reads the value of a query parameter or header. Numbers and booleans become their JSON text.
+/// Returns the value of a query parameter or header, or `None` if it is invalid. Numbers and booleans become their
+/// JSON text.
 fn value(reader: &ValueReader<'_>) -> Option<String> {
     match &reader.tree.kind {
         Kind::Scalar(value @ (Value::Number(_) | Value::Bool(_))) => Some(value.to_string()),
-        _ => reader.text(),
+        _ => reader.tree.as_text().map(str::to_owned),
     }
 }
 
@@ -166,68 +158,66 @@ fn condition(reader: &ValueReader<'_>) -> Option<Condition> {
     condition.map_err(report).ok()
 }
 
-pub(super) fn method(reader: &ValueReader<'_>) -> Option<Method> {
-    let known = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
-    let name = reader.text()?;
-    if known.contains(&name.as_str()) {
-        return name.parse().ok();
+/// Returns the method of a request: `GET` if the map at `reader` has none, or `None` if it is invalid.
+pub(super) fn method(file: Option<&Parsed<Method>>, reader: &ValueReader<'_>) -> Option<Method> {
+    match file {
+        Some(method) => Some(method.0.clone()),
+        None => (!reader.has("method")).then_some(Method::GET),
     }
-    let help = did_you_mean(&name, known);
-    reader.error_with_help("invalid", format!("unknown method \"{name}\""), help);
-    None
 }
 
 fn report<T>(reader: &ValueReader<'_>, result: Result<T, TemplateError>) -> Option<T> {
     result.map_err(|error| reader.error("template", error)).ok()
 }
 
-/// Reads the accepted error statuses and the field filter of a response.
-fn response(reader: &ValueReader<'_>) -> Option<(Vec<u16>, FieldFilter)> {
-    let mut map = reader.as_map();
-    let accept = map.each("accept", |reader| within(reader, 400, 599));
+/// Returns the field filter of a response.
+fn filter(file: &file::Response, reader: &ValueReader<'_>) -> Option<FieldFilter> {
     let mut filter = FieldFilterConfig::default();
-    filter.target = map.get("target", ValueReader::get);
-    map.set("allow", &mut filter.allow, |reader| {
-        reader.nonempty()?.get()
-    });
-    map.set("deny", &mut filter.deny, ValueReader::get);
-    map.set("rename", &mut filter.rename, ValueReader::get);
-    map.finish();
+    filter.target.clone_from(&file.target);
+    filter.allow = file.allow.clone().unwrap_or_default();
+    filter.deny.clone_from(&file.deny);
+    filter.rename.clone_from(&file.rename);
     reader.check(&filter);
-    Some((accept, FieldFilter::new(filter).ok()?))
+    FieldFilter::new(filter).ok()
 }
 
-/// Reads a fallback: `{static: …}` or `{service: name}`, with the outcomes in `on`.
-fn fallback(reader: &ValueReader<'_>, names: &Names<'_>) -> Option<Fallback> {
-    let mut map = reader.as_map();
-    let fixed = map.take("static");
-    let service = map.take("service");
-    let on = map.take("on");
-    map.not_built(&[("stale", "a fallback to a stale response")]);
-    map.finish();
-    let on = match on {
-        Some(reader) => reader.nonempty()?.get::<OutcomeSet>()?,
-        None => OutcomeSet::default(),
-    };
-    let target = match (fixed, service) {
-        (Some(fixed), None) => FallbackTarget::Static(static_response(&fixed)?),
-        (None, Some(service)) => {
-            FallbackTarget::Service(known(&service, "downstream", names.downstreams.keys())?)
+/// Returns a fallback: `{static: …}` or `{service: name}`, with the outcomes in `on`.
+fn fallback(
+    file: &file::Fallback,
+    reader: &ValueReader<'_>,
+    names: &Names<'_>,
+) -> Option<Fallback> {
+    // A step with an error has other outcomes or another target than the file says.
+    if !reader.is_sound() {
+        return None;
+    }
+    let target = match (&file.fixed, &file.service) {
+        (Some(fixed), None) => {
+            FallbackTarget::Static(static_response(fixed, &reader.at("static"))?)
+        }
+        (None, Some(_)) => {
+            let service = known(
+                &reader.at("service"),
+                "downstream",
+                names.downstreams.keys(),
+            );
+            FallbackTarget::Service(service?)
         }
         _ => {
-            reader.error(
-                "invalid",
-                "expected exactly one of \"static\" and \"service\"",
-            );
+            let message = "expected exactly one of \"static\" and \"service\"";
+            reader.error("invalid", message);
             return None;
         }
     };
-    Some(Fallback { on, target })
+    Some(Fallback {
+        on: file.on.clone(),
+        target,
+    })
 }
 
-/// Reads the JSON of a static response.
-fn static_response(reader: &ValueReader<'_>) -> Option<Json> {
-    let json = reader.tree.to_json().to_string();
+/// Returns the JSON of a static response.
+fn static_response(value: &Value, reader: &ValueReader<'_>) -> Option<Json> {
+    let json = value.to_string();
     // One level is left, so that a merged document can contain the response.
     if Json::parse(format!("[{json}]").into()).is_err() {
         reader.error(
@@ -250,7 +240,8 @@ mod tests {
     fn sends_numbers_and_booleans_as_their_json_text() {
         let sent = |yaml: &str| {
             let (tree, diagnostics) = (Tree::parse(yaml).unwrap(), Diagnostics::default());
-            let template = request(&ValueReader::root(&tree, &diagnostics));
+            let reader = ValueReader::root(&tree, &diagnostics);
+            let template = request_template(&reader.read().unwrap(), &reader);
             (template, diagnostics.into_inner().len())
         };
         let (plain, none) =

@@ -11,22 +11,23 @@ use uuid::Uuid;
 use super::{
     Bound, DownstreamConfig, Jwt, Limits, ORCHESTRATE, PlanConfig, RESERVED_NAMES, Route,
     RoutePath, RouteTable, Tier,
-    aggregate::{aggregate, check_quorum},
+    aggregate::{Aggregate, check_quorum},
     auth::route_auth,
     check::check_plan,
+    file,
     node::{method, node},
-    reader::{MapReader, ValueReader},
+    reader::ValueReader,
     validate::conditions::check_conditions,
     validate::keys::check_keys,
     validate::merge::check_conflicts,
     validate::noop::{check_effects, check_fallback_steps},
     validate::reach::{check_body, check_claims, check_failures, check_texts},
     validate::tiers::{check_dependencies, check_quorum_of_tiers, check_tiers, possible_tiers},
-    value::{bound, check_name, duration, in_range, within},
+    value::{bound, check_name},
 };
 
 /// Default and maximum of the limits of a plan. A plan can set both, up to this maximum.
-const LIMITS: Limits = Limits {
+pub(super) const LIMITS: Limits = Limits {
     deadline: Bound {
         default: Duration::from_secs(30),
         max: Duration::from_secs(120),
@@ -37,7 +38,7 @@ const LIMITS: Limits = Limits {
     },
     retries: Bound { default: 2, max: 5 },
 };
-const SHORTEST_DEADLINE: Duration = Duration::from_millis(100);
+pub(super) const SHORTEST_DEADLINE: Duration = Duration::from_millis(100);
 
 /// The named definitions of the file that plans refer to.
 pub(super) struct Names<'n> {
@@ -52,15 +53,18 @@ pub(super) struct Names<'n> {
 
 /// Reads the routes, and builds their routing table. `has_api` is `true` if the built-in API is served too.
 pub(super) fn routes(
-    reader: Option<ValueReader<'_>>,
+    files: &[file::Route],
+    reader: &ValueReader<'_>,
     names: &Names<'_>,
     has_api: bool,
 ) -> (Vec<Route>, RouteTable) {
-    let items = reader.map(|reader| reader.list()).unwrap_or_default();
+    // An item that is not a map is reported, and left out of `files`.
+    let items = reader.items("routes").into_iter();
+    let items = items.filter(|item| item.tree.members().is_some());
     let mut routes: Vec<Route> = Vec::new();
     let mut table = RouteTable::default();
-    for item in items {
-        let Some(route) = route(&item, names) else {
+    for (file, item) in files.iter().zip(items) {
+        let Some(route) = route(file, &item, names) else {
             continue;
         };
         if RESERVED_NAMES.contains(&&*route.name) {
@@ -108,46 +112,32 @@ fn check_options(reader: &ValueReader<'_>, route: &Route, names: &Names<'_>) {
     }
 }
 
-fn route(reader: &ValueReader<'_>, names: &Names<'_>) -> Option<Route> {
-    let mut map = reader.as_map();
-    let name = map.get_required("name", |reader| {
-        let name = reader.text()?;
-        check_name(reader, &name).then_some(name)
-    });
-    let (method, path) = map
-        .require("match")
-        .map(|reader| matched(&reader))
+fn route(file: &file::Route, reader: &ValueReader<'_>, names: &Names<'_>) -> Option<Route> {
+    let name = file.name.as_ref();
+    let name = name.filter(|name| check_name(&reader.at("name"), name));
+    let (method, path) = (file.matched.as_ref())
+        .map(|file| matched(file, &reader.at("match")))
         .unwrap_or_default();
     let parameters = path.as_ref().map(RoutePath::parameters);
-    let plan = plan(&mut map, names, parameters, false);
+    let plan = plan(&file.plan, reader, names, parameters, false);
     if let (Some(method), Some(plan)) = (&method, &plan) {
         check_body(reader, method, plan);
     }
-    map.finish();
     Some(Route {
-        name: name?,
+        name: name?.clone(),
         method: method?,
         path: path?,
         plan: plan?,
     })
 }
 
-pub(super) fn orchestrate(reader: &ValueReader<'_>, names: &Names<'_>) -> Option<PlanConfig> {
-    let mut map = reader.as_map();
-    let plan = plan(&mut map, names, Some(&[]), true);
-    map.finish();
-    plan
-}
-
-fn matched(reader: &ValueReader<'_>) -> (Option<Method>, Option<RoutePath>) {
-    let mut map = reader.as_map();
-    let method = map
-        .take("method")
-        .map_or(Some(Method::GET), |reader| method(&reader));
-    let path = map.get_required("path", |reader| {
-        let parsed = RoutePath::parse(&reader.text()?);
+/// Returns the method and the path, each unless it is invalid.
+fn matched(file: &file::Match, reader: &ValueReader<'_>) -> (Option<Method>, Option<RoutePath>) {
+    let method = method(file.method.as_ref(), reader);
+    let path = file.path.as_ref().and_then(|text| {
+        let reader = reader.at("path");
         let report = |expected| reader.error("invalid", reader.expected(expected));
-        let path = parsed.map_err(report).ok()?;
+        let path = RoutePath::parse(text).map_err(report).ok()?;
         let (length, max) = (path.pattern().len(), GuardConfig::default().max_uri);
         if length > max {
             // A request with this target is rejected before it is routed.
@@ -159,7 +149,6 @@ fn matched(reader: &ValueReader<'_>) -> (Option<Method>, Option<RoutePath>) {
         }
         Some(path)
     });
-    map.finish();
     (method, path)
 }
 
@@ -170,41 +159,54 @@ fn digest(reader: &ValueReader<'_>) -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes())
 }
 
-/// Reads a plan. `parameters` are the path parameters of its route, or `None` if the path is invalid.
-/// `choose` is `true` if a request may select nodes and strategy.
-fn plan(
-    map: &mut MapReader<'_>,
+/// Returns the limits of a plan's runs.
+fn limits(file: &file::Plan, reader: &ValueReader<'_>) -> Limits {
+    let (deadline, calls) = (&file.deadline, &file.max_concurrency);
+    let retries = &file.retry_attempts;
+    let [default, max] = [deadline.default, deadline.max].map(|time| time.map(|time| time.0));
+    Limits {
+        deadline: bound(&reader.at("deadline"), default, max, LIMITS.deadline),
+        max_concurrency: bound(
+            &reader.at("max_concurrency"),
+            calls.default,
+            calls.max,
+            LIMITS.max_concurrency,
+        ),
+        retries: bound(
+            &reader.at("retry_attempts"),
+            retries.default,
+            retries.max,
+            LIMITS.retries,
+        ),
+    }
+}
+
+/// Checks a plan. `parameters` are the path parameters of its route, or `None` if the path is invalid.
+/// `choose` is `true` if a request may select nodes and strategy. `route` reads the map that has the plan.
+pub(super) fn plan(
+    file: &file::Plan,
+    route: &ValueReader<'_>,
     names: &Names<'_>,
     parameters: Option<&[String]>,
     choose: bool,
 ) -> Option<PlanConfig> {
-    let auth = map
-        .take("auth")
-        .map(|reader| route_auth(&reader.read()?, &reader, names.jwt));
-    let mut limits = LIMITS;
-    map.set("deadline", &mut limits.deadline, |reader| {
-        bound(reader, LIMITS.deadline, |reader| {
-            let longest = LIMITS.deadline.max;
-            in_range(reader, duration(reader)?, SHORTEST_DEADLINE, longest)
-        })
-    });
-    for (key, limit, low) in [
-        ("max_concurrency", &mut limits.max_concurrency, 1),
-        ("retry_attempts", &mut limits.retries, 0),
-    ] {
-        let widest = *limit;
-        map.set(key, limit, |reader| {
-            bound(reader, widest, |reader| within(reader, low, widest.max))
-        });
-    }
+    let at = |key: &str| route.has(key).then(|| route.at(key));
+    let auth = at("auth").map(|reader| route_auth(file.auth.as_ref()?, &reader, names.jwt));
+    let limits = limits(file, route);
     let deadline = limits.deadline.default;
-    let aggregates = map.take("aggregate");
-    let aggregate = aggregates.as_ref().map(aggregate).unwrap_or_default();
-    let reader = map.require("plan")?;
-    let members = reader.named();
+    let aggregates = at("aggregate");
+    let aggregate = Aggregate::from(&file.aggregate);
+    let files = file.plan.as_ref()?;
+    let reader = route.at("plan");
+    let members = route.members("plan");
     let nodes: IndexMap<_, _> = members
         .iter()
-        .map(|(name, reader)| (name.clone(), (node(reader, name, names), reader)))
+        .map(|(name, reader)| {
+            let node = files
+                .get(name)
+                .and_then(|file| node(file, reader, name, names));
+            (name.clone(), (node, reader))
+        })
         .collect();
     let bounds = Bounds::default()
         .deadline(deadline)

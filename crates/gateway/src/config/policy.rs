@@ -14,17 +14,22 @@ pub(super) struct KeyedPolicy {
 }
 
 /// Reads the policies by name. One with an error is replaced by the default, so that references to it are valid.
-pub(super) fn policies(reader: &ValueReader<'_>) -> IndexMap<String, KeyedPolicy> {
-    let mut read: IndexMap<String, Policy> = reader.read().unwrap_or_default();
-    let named = reader.entries().into_iter().map(|(name, reader)| {
-        let policy = read.get_mut(&name).map(std::mem::take);
-        (
-            name,
-            policy
-                .and_then(|policy| keyed(&reader, policy))
-                .unwrap_or_default(),
-        )
-    });
+pub(super) fn policies(
+    mut read: IndexMap<String, Policy>,
+    reader: &ValueReader<'_>,
+) -> IndexMap<String, KeyedPolicy> {
+    let named = reader
+        .members("policies")
+        .into_iter()
+        .map(|(name, reader)| {
+            let policy = read.get_mut(&name).map(std::mem::take);
+            (
+                name,
+                policy
+                    .and_then(|policy| keyed(&reader, policy))
+                    .unwrap_or_default(),
+            )
+        });
     named.collect()
 }
 

@@ -1,12 +1,13 @@
 //! Reads the file as a whole, and its top-level parts.
 
-use indexmap::IndexMap;
 use tower_fanout_http::trace::TraceLayer;
 
 use super::{
     Config, Logs, Report, Tier, auth,
     diagnostic::{Diagnostic, Severity},
-    downstream, file, plan, policy,
+    downstream,
+    file::{self, File},
+    plan, policy,
     reader::{Diagnostics, ValueReader},
     server,
     tree::{Kind, Tree},
@@ -57,31 +58,21 @@ pub(super) fn config(
 }
 
 fn root(reader: &ValueReader<'_>) -> Config {
-    let mut root = reader.as_map();
-    if let Some(version) = root.require("version")
-        && version.get::<u64>().is_some_and(|version| version != 1)
-    {
-        version.error(
-            "version",
-            format!("expected version 1, got {}", version.tree.as_written()),
-        );
+    let file: File = reader.read().unwrap_or_default();
+    if file.version.is_some_and(|version| version != 1) {
+        let version = reader.at("version");
+        let got = version.tree.as_written();
+        version.error("version", format!("expected version 1, got {got}"));
     }
-    let server = root.take("server").as_ref().map(server::server);
-    let telemetry = root.get("telemetry", ValueReader::read::<file::Telemetry>);
-    let telemetry = telemetry.unwrap_or_default();
-    let tiers = root.get("tiers", ValueReader::read::<IndexMap<String, file::Tier>>);
-    let tiers: IndexMap<_, _> = (tiers.unwrap_or_default().into_iter())
-        .map(|(name, read)| (name, tier(&read)))
-        .collect();
-    let jwt = auth::auth(root.take("auth"), &tiers);
-    let policies = root
-        .take("policies")
-        .as_ref()
-        .map(policy::policies)
-        .unwrap_or_default();
-    let downstreams = (root.take("downstreams"))
-        .map(|reader| downstream::downstreams(&reader, &policies))
-        .unwrap_or_default();
+    let server = server::server(file.server, &reader.at("server"));
+    let tiers = file
+        .tiers
+        .iter()
+        .map(|(name, file)| (name.clone(), tier(file)));
+    let tiers = tiers.collect();
+    let jwt = auth::auth(file.auth, reader, &tiers);
+    let policies = policy::policies(file.policies, reader);
+    let downstreams = downstream::downstreams(file.downstreams, reader, &policies);
     let names = plan::Names {
         downstreams: &downstreams,
         jwt: &jwt,
@@ -89,26 +80,25 @@ fn root(reader: &ValueReader<'_>) -> Config {
         sound: ["policies", "downstreams"]
             .iter()
             .all(|key| reader.at(key).is_sound()),
-        has_cors: (server.as_ref()).is_some_and(|server| server.cors.is_some()),
+        has_cors: server.cors.is_some(),
     };
-    let given = root.take("routes");
-    let orchestrate = root.take("orchestrate");
-    let is_empty = |kind: &Kind| matches!(kind, Kind::List(items) if items.is_empty());
-    if reader.tree.members().is_some()
-        && orchestrate.is_none()
-        // An empty list of routes serves nothing either.
-        && (given.as_ref()).is_none_or(|routes| is_empty(&routes.tree.kind))
-    {
+    let has_api = reader.has("orchestrate");
+    // An empty list of routes serves nothing either.
+    let has_routes = reader.has("routes")
+        && !matches!(&reader.at("routes").tree.kind, Kind::List(items) if items.is_empty());
+    if reader.tree.members().is_some() && !has_api && !has_routes {
         reader.error(
             "missing",
             "nothing to serve: expected \"routes\" or \"orchestrate\"",
         );
     }
-    let (routes, table) = plan::routes(given, &names, orchestrate.is_some());
-    let orchestrate = orchestrate.map(|reader| plan::orchestrate(&reader, &names));
-    root.finish();
+    let (routes, table) = plan::routes(&file.routes, reader, &names, has_api);
+    let orchestrate = file.orchestrate.as_ref();
+    let orchestrate = orchestrate
+        .and_then(|file| plan::plan(file, &reader.at("orchestrate"), &names, Some(&[]), true));
+    let telemetry = file.telemetry;
     Config {
-        server: server.unwrap_or_default(),
+        server,
         logs: Logs {
             format: telemetry.logs.format,
             level: telemetry.logs.level.0.0,
@@ -120,7 +110,7 @@ fn root(reader: &ValueReader<'_>) -> Config {
         downstreams,
         routes,
         table,
-        orchestrate: orchestrate.flatten(),
+        orchestrate,
         warnings: Report::new("", "", Vec::new()),
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{cell::RefCell, fmt::Display};
 
-use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -12,7 +11,6 @@ use super::{
     diagnostic::{Diagnostic, Position, Severity},
     schema,
     tree::{Kind, Tree},
-    value::did_you_mean,
 };
 
 /// The diagnostics of a file, collected while the file is read.
@@ -74,8 +72,11 @@ impl<'t> ValueReader<'t> {
 
     /// Reports a value that is not of the type `expected`.
     pub(super) fn wrong_type(&self, expected: &str) {
+        let written = self.tree.as_written();
+        // A longer value may be a secret.
         let got = match &self.tree.kind {
-            Kind::Scalar(value @ (Value::Number(_) | Value::Bool(_))) => value.to_string(),
+            Kind::Scalar(Value::String(_)) if written.len() < 6 => format!("\"{written}\""),
+            Kind::Scalar(_) if written.len() < 6 => written,
             _ => self.tree.type_name().to_owned(),
         };
         self.error("type", format!("expected {expected}, got {got}"));
@@ -91,7 +92,7 @@ impl<'t> ValueReader<'t> {
                     let key = self.key(name, *position, &members[name].1);
                     key.error("duplicate", format!("duplicate key \"{name}\""));
                 }
-                let members = self.named();
+                let members = self.entries();
                 members
                     .iter()
                     .for_each(|(_, value)| value.report_duplicates());
@@ -117,17 +118,6 @@ impl<'t> ValueReader<'t> {
         !errors.any(|one| inside(&one.path))
     }
 
-    /// Deserializes the value. Returns `None` after reporting an error.
-    pub(super) fn get<T: DeserializeOwned>(&self) -> Option<T> {
-        match serde_json::from_value(self.tree.to_json()) {
-            Ok(value) => Some(value),
-            Err(error) => {
-                self.error("invalid", error);
-                None
-            }
-        }
-    }
-
     /// Reads the valid part of the value. Reports every mistake in it.
     pub(super) fn read<T: DeserializeOwned + JsonSchema>(&self) -> Option<T> {
         let valid = schema::check(&schema::of::<T>(), self)?;
@@ -135,12 +125,9 @@ impl<'t> ValueReader<'t> {
         read.map_err(|error| self.error("invalid", error)).ok()
     }
 
+    /// Returns the text of a string.
     pub(super) fn text(&self) -> Option<String> {
-        match &self.tree.kind {
-            Kind::Scalar(Value::String(text)) => return Some(text.clone()),
-            _ => self.wrong_type("a string"),
-        }
-        None
+        self.tree.as_text().map(str::to_owned)
     }
 
     /// Returns the message for a value that is not what `expected` says.
@@ -148,9 +135,9 @@ impl<'t> ValueReader<'t> {
         format!("expected {expected}, got \"{}\"", self.tree.as_written())
     }
 
+    /// Returns the items of a list, or none if the value is not a list.
     pub(super) fn list(&self) -> Vec<ValueReader<'t>> {
         let Kind::List(items) = &self.tree.kind else {
-            self.wrong_type("a list");
             return Vec::new();
         };
         let items = items.iter().enumerate();
@@ -174,44 +161,12 @@ impl<'t> ValueReader<'t> {
         Some(self)
     }
 
-    /// Reads the items of a list, except invalid ones.
-    pub(super) fn each<T>(&self, read: impl Fn(&Self) -> Option<T>) -> Vec<T> {
-        self.list().iter().filter_map(read).collect()
-    }
-
-    /// Returns the members of a map whose keys the user chooses.
-    pub(super) fn named(&self) -> Vec<(String, ValueReader<'t>)> {
-        if self.tree.members().is_none() {
-            self.wrong_type("a map");
-        }
-        self.entries()
-    }
-
     /// Returns the members of a map, or none if the value is not a map.
     pub(super) fn entries(&self) -> Vec<(String, ValueReader<'t>)> {
         let members = self.tree.members().into_iter().flatten();
         members
             .map(|(name, (_, value))| (name.clone(), self.member(name, value)))
             .collect()
-    }
-
-    /// Returns a reader for a map with a fixed set of keys. Reports any other value, and then reads it
-    /// as an empty map.
-    pub(super) fn as_map(&self) -> MapReader<'t> {
-        let members = self.tree.members();
-        if members.is_none() {
-            self.wrong_type("a map");
-        }
-        MapReader {
-            reader: self.clone(),
-            members,
-            known: Vec::new(),
-        }
-    }
-
-    /// Returns `true` if the value is the string `word`.
-    pub(super) fn is_word(&self, word: &str) -> bool {
-        matches!(&self.tree.kind, Kind::Scalar(Value::String(text)) if text == word)
     }
 
     /// Reports every error of `config` at its key. Returns `true` if none is found.
@@ -231,6 +186,15 @@ impl<'t> ValueReader<'t> {
             reader.error("invalid", message);
         }
         errors.is_empty()
+    }
+
+    /// Returns the members of the map `key`, or none if the value has no such map.
+    pub(super) fn members(&self, key: &str) -> Vec<(String, ValueReader<'t>)> {
+        if self.has(key) {
+            self.at(key).entries()
+        } else {
+            Vec::new()
+        }
     }
 
     /// Returns the items of the list `key`, or none if the value has no such list.
@@ -307,109 +271,5 @@ impl<'t> ValueReader<'t> {
             position: tree.position,
             diagnostics: self.diagnostics,
         }
-    }
-}
-
-/// A reader of a map with a fixed set of keys. [`finish`](Self::finish) reports every key that was
-/// not read.
-pub(super) struct MapReader<'t> {
-    pub(super) reader: ValueReader<'t>,
-    /// `None` if the value is not a map, which is already reported.
-    members: Option<&'t IndexMap<String, (Position, Tree)>>,
-    known: Vec<&'static str>,
-}
-
-impl<'t> MapReader<'t> {
-    /// Returns the value of `key`, or `None` if the map does not have it.
-    pub(super) fn take(&mut self, key: &'static str) -> Option<ValueReader<'t>> {
-        self.known.push(key);
-        let (_, value) = self.members?.get(key)?;
-        Some(self.reader.child(value, &format!(".{key}")))
-    }
-
-    /// Returns the value of `key`. Reports a missing key.
-    pub(super) fn require(&mut self, key: &'static str) -> Option<ValueReader<'t>> {
-        let found = self.take(key);
-        if found.is_none() && self.members.is_some() {
-            self.reader
-                .error("missing", format!("missing key \"{key}\""));
-        }
-        found
-    }
-
-    /// Reads the value of `key`. Reports a missing key.
-    pub(super) fn get_required<T>(
-        &mut self,
-        key: &'static str,
-        read: impl FnOnce(&ValueReader<'t>) -> Option<T>,
-    ) -> Option<T> {
-        self.require(key).and_then(|reader| read(&reader))
-    }
-
-    /// Reads the value of `key`. Returns `None` if the key is missing or its value is invalid.
-    pub(super) fn get<T>(
-        &mut self,
-        key: &'static str,
-        read: impl FnOnce(&ValueReader<'t>) -> Option<T>,
-    ) -> Option<T> {
-        self.take(key).and_then(|reader| read(&reader))
-    }
-
-    /// Replaces `field` by the value of `key`, unless the key is missing or its value is invalid.
-    pub(super) fn set<T>(
-        &mut self,
-        key: &'static str,
-        field: &mut T,
-        read: impl FnOnce(&ValueReader<'t>) -> Option<T>,
-    ) {
-        if let Some(value) = self.get(key, read) {
-            *field = value;
-        }
-    }
-
-    /// Reads the items of the list `key`, except invalid ones. A missing key is an empty list.
-    pub(super) fn each<T>(
-        &mut self,
-        key: &'static str,
-        read: impl Fn(&ValueReader<'t>) -> Option<T>,
-    ) -> Vec<T> {
-        self.take(key)
-            .map(|reader| reader.each(read))
-            .unwrap_or_default()
-    }
-
-    /// Returns the members of the map `key`, whose keys the user chooses. A missing key is an empty map.
-    pub(super) fn members(&mut self, key: &'static str) -> Vec<(String, ValueReader<'t>)> {
-        self.take(key)
-            .map(|reader| reader.named())
-            .unwrap_or_default()
-    }
-
-    /// Returns `true` if the boolean `key` is `true`. A missing key is `false`.
-    pub(super) fn is_on(&mut self, key: &'static str) -> bool {
-        self.get(key, ValueReader::get).unwrap_or_default()
-    }
-
-    /// Reports those of `keys` that the map has. Each is reserved for the feature beside it.
-    pub(super) fn not_built(&mut self, keys: &[(&'static str, &str)]) {
-        for (key, feature) in keys {
-            if let Some(reader) = self.take(key) {
-                reader.not_built(feature);
-            }
-        }
-    }
-
-    /// Reports unknown keys. Returns `true` if there are none.
-    pub(super) fn finish(self) -> bool {
-        let members = self.members.into_iter().flatten();
-        let unknown = members.filter(|(name, _)| !self.known.contains(&name.as_str()));
-        let mut sound = true;
-        for (name, (position, value)) in unknown {
-            sound = false;
-            let key = self.reader.key(name, *position, value);
-            let help = did_you_mean(name, self.known.iter().copied());
-            key.error_with_help("unknown_key", format!("unknown key \"{name}\""), help);
-        }
-        sound
     }
 }

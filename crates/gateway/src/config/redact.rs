@@ -5,6 +5,9 @@ use std::ops::Range;
 /// Words that mark a key as that of a secret.
 const SECRET: [&str; 5] = ["secret", "password", "authorization", "cookie", "api-key"];
 
+/// Words that mark a key as that of a secret only as they are written, because other keys are similar to them.
+const SECRET_AS_WRITTEN: [&str; 2] = ["token", "private_key"];
+
 /// Replaces each character of a secret by a star, so that lines and columns stay the same.
 ///
 /// Works on the text, not on parsed YAML, because snippets of invalid files are shown too. In doubt it
@@ -53,7 +56,11 @@ fn secrets(text: &str) -> impl Iterator<Item = Range<usize>> {
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let contains = |word| name.contains(word) || strsim::damerau_levenshtein(&name, word) <= 2;
-    name.len() <= 64 && !name.ends_with("_file") && SECRET.into_iter().any(contains)
+    let is_listed = SECRET.into_iter().any(contains)
+        || SECRET_AS_WRITTEN
+            .into_iter()
+            .any(|word| name.contains(word));
+    name.len() <= 64 && !name.ends_with("_file") && is_listed
 }
 
 /// Returns the range of the value that starts at or after `from` and belongs to the key at `key`.

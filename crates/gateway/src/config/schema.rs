@@ -20,6 +20,10 @@ use super::{
 /// Name of the schema extension that holds the keys of features that are not implemented yet.
 pub(super) const PLANNED: &str = "x-planned";
 
+/// Name of the schema extension of a struct that is read also if required keys are missing, so that the mistakes of
+/// the other keys are found too.
+const PARTIAL: &str = "x-partial";
+
 /// Returns the JSON Schema (draft 7) of `T`.
 pub(super) fn of<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft07()
@@ -76,6 +80,10 @@ struct Checker<'s> {
 
 impl<'s> Checker<'s> {
     fn check(&self, schema: &'s Value, reader: &ValueReader<'_>) -> Option<Tree> {
+        // Is beside a reference if a key limits a type of its own.
+        if schema.get("minItems").is_some() {
+            reader.nonempty()?;
+        }
         let schema = self.resolve(schema);
         if let Some(alternatives) = alternatives(schema) {
             return self.check_choice(&self.flatten(alternatives), reader);
@@ -138,7 +146,14 @@ impl<'s> Checker<'s> {
                 None
             }
             (None, None) => {
-                reader.wrong_type(&any_of(types.map(|one| type_name(one)).collect(), &known));
+                let expected = any_of(types.map(|one| type_name(one)).collect(), &known);
+                let written = reader.tree.as_written();
+                if known.contains(&&*written) {
+                    let help = Some(format!("write \"{written}\", in quotes"));
+                    reader.error_with_help("type", reader.expected(expected), help);
+                } else {
+                    reader.wrong_type(&expected);
+                }
                 None
             }
         }
@@ -169,13 +184,11 @@ impl<'s> Checker<'s> {
                 reader.error("missing", format!("missing key \"{key}\""));
             }
         }
-        is_complete.then(|| reader.tree.with_members(members))
+        let is_usable = is_complete || schema.get(PARTIAL).is_some();
+        is_usable.then(|| reader.tree.with_members(members))
     }
 
     fn check_list(&self, schema: &'s Value, reader: &ValueReader<'_>) -> Option<Tree> {
-        if schema.get("minItems").is_some() {
-            reader.nonempty()?;
-        }
         let items = reader.list();
         let valid = items.iter().filter_map(|item| match schema.get("items") {
             Some(schema) => self.check(schema, item),
@@ -235,7 +248,7 @@ fn type_name(schema: &Value) -> String {
         return format.expected.to_owned();
     }
     let name = match schema.get("type").and_then(Value::as_str) {
-        Some("object") => "a map",
+        Some("object") => return map_name(schema),
         Some("array") => "a list",
         Some("string") => "a string",
         Some("boolean") => "a boolean",
@@ -244,6 +257,18 @@ fn type_name(schema: &Value) -> String {
         _ => "a value",
     };
     name.to_owned()
+}
+
+/// Returns a description of a map, with its keys if they are few.
+fn map_name(schema: &Value) -> String {
+    let keys = schema.get("properties").and_then(Value::as_object);
+    match keys.filter(|keys| keys.len() <= 2) {
+        Some(keys) if !keys.is_empty() => {
+            let keys: Vec<_> = keys.keys().map(|key| format!("{key}: …")).collect();
+            format!("a map {{ {} }}", keys.join(", "))
+        }
+        _ => "a map".to_owned(),
+    }
 }
 
 /// Returns `true` unless the schema has a text format that `text` does not have. Limits do not count.
@@ -302,11 +327,10 @@ fn check_scalar(schema: &Value, reader: &ValueReader<'_>) -> bool {
 fn check_number(number: &Number, schema: &Value, reader: &ValueReader<'_>) -> bool {
     let limit = |key: &str| schema.get(key).and_then(Value::as_f64);
     let value = number.as_f64().unwrap_or(f64::NAN);
-    let (low, high, above) = (
-        limit("minimum"),
-        limit("maximum"),
-        limit("exclusiveMinimum"),
-    );
+    let (low, above) = (limit("minimum"), limit("exclusiveMinimum"));
+    // The largest value of the type is a limit too, but is named only if it is exceeded.
+    let largest = largest(schema).filter(|largest| *largest < value);
+    let high = limit("maximum").or(largest);
     let is_within = low.is_none_or(|low| low <= value)
         && high.is_none_or(|high| value <= high)
         && above.is_none_or(|above| above < value);
@@ -318,6 +342,16 @@ fn check_number(number: &Number, schema: &Value, reader: &ValueReader<'_>) -> bo
     let expected = rule(low, above.map(|above| above.to_string()), high);
     reader.error("range", format!("{expected}, got {number}"));
     false
+}
+
+/// Returns the largest value of an integer type, which schemars states as the `format` only.
+fn largest(schema: &Value) -> Option<f64> {
+    match schema.get("format")?.as_str()? {
+        "uint8" => Some(u8::MAX.into()),
+        "uint16" => Some(u16::MAX.into()),
+        "uint32" => Some(u32::MAX.into()),
+        _ => None,
+    }
 }
 
 /// Returns the message for a value that is not within its limits.

@@ -41,24 +41,7 @@ pub(crate) struct Server {
     pub(crate) correlation: CorrelationConfig,
 }
 
-impl Default for Server {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
-            admin: SocketAddr::from(([127, 0, 0, 1], 9901)),
-            config: ServerConfig::default(),
-            certificate: None,
-            body: BodyLimitConfig::default(),
-            drain_delay: Duration::from_secs(5),
-            proxies: ForwardedLayer::default(),
-            cors: None,
-            correlation: CorrelationConfig::default(),
-        }
-    }
-}
-
-pub(super) fn server(reader: &ValueReader<'_>) -> Server {
-    let file: file::Server = reader.read().unwrap_or_default();
+pub(super) fn server(file: file::Server, reader: &ValueReader<'_>) -> Server {
     check_addresses(reader, file.listen.0, file.admin.0);
     let certificate = file.tls.and_then(|_| certificate(&reader.at("tls")));
     let mut config = ServerConfig::default()

@@ -57,6 +57,7 @@ use crate::check::{Json, MAX_DEPTH};
 /// The way in which responses are combined into one document.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum MergeMode {
     /// An object with each response under the name of its node. Conflicts are impossible. This is the
@@ -75,6 +76,7 @@ pub enum MergeMode {
 /// The handling of a conflict in the modes `flat` and `deep`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum OnConflict {
     /// The merge fails. Clients that rely on a name never get the value of another node. This is the

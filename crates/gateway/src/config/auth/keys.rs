@@ -89,7 +89,9 @@ pub(super) fn keys(
 ) -> Option<KeysConfig> {
     let items = reader.items("keys");
     // An invalid key is reported, and left out of the struct. The others cannot be found by their index then.
-    if items.len() != file.len() {
+    // Nor can keys be checked if an allowed algorithm is missing.
+    let is_known = reader.items("algorithms").len() == algorithms.len() && !algorithms.is_empty();
+    if items.len() != file.len() || !reader.has("keys") || !is_known {
         return None;
     }
     let all = || file.iter().zip(&items);

@@ -29,24 +29,16 @@ pub(crate) struct Jwt {
 
 /// Reads the providers by name. One with an error has defaults, so that references to it are valid.
 pub(super) fn auth(
-    reader: Option<ValueReader<'_>>,
+    file: Option<file::Auth>,
+    reader: &ValueReader<'_>,
     tiers: &IndexMap<String, Tier>,
 ) -> IndexMap<String, Jwt> {
-    let Some(reader) = reader else {
-        return IndexMap::new();
-    };
-    let mut read = reader.read::<file::Auth>().unwrap_or_default().jwt;
-    if !reader.has("jwt") {
-        return IndexMap::new();
-    }
-    let named = reader
-        .at("jwt")
-        .entries()
-        .into_iter()
-        .map(|(name, reader)| {
-            let file = read.swap_remove(&name).unwrap_or_default();
-            (name, jwt(file, &reader, tiers))
-        });
+    let mut read = file.unwrap_or_default().jwt;
+    let named = reader.members("auth.jwt").into_iter();
+    let named = named.map(|(name, reader)| {
+        let file = read.swap_remove(&name).unwrap_or_default();
+        (name, jwt(file, &reader, tiers))
+    });
     named.collect()
 }
 

@@ -27,7 +27,7 @@ section! {
 
 section! {
     /// A provider of JSON Web Tokens.
-    #[schemars(extend("required" = ["algorithms", "keys"]))]
+    #[schemars(extend("required" = ["algorithms", "keys"], "x-partial" = true))]
     Jwt {
         /// Allowed signature algorithms. HMAC and public-key algorithms must not be combined.
         algorithms: Vec<Parsed<Algorithm>> = Vec::new(),

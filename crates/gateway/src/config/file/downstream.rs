@@ -15,7 +15,7 @@ use super::{
 section! {
     /// A service that nodes call.
     #[schemars(extend("x-planned" = { "health_check": "health checking" }))]
-    #[schemars(extend("required" = ["endpoints"]))]
+    #[schemars(extend("required" = ["endpoints"], "x-partial" = true))]
     Downstream {
         /// Endpoints of the service. For now, there must be exactly one.
         endpoints: Vec<Endpoint> = Vec::new(),

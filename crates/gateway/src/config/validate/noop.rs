@@ -20,18 +20,18 @@ pub(in crate::config) fn check_effects(
     if !reader.is_sound() {
         return;
     }
-    let mut map = reader.as_map();
-    if let Some(reader) = map.take("grace") {
+    let at = |key: &str| reader.has(key).then(|| reader.at(key));
+    if let Some(reader) = at("grace") {
         check_grace(&reader, aggregate, deadline);
     }
-    if let Some(reader) = map.take("return_when").filter(|_| !choose) {
+    if let Some(reader) = at("return_when").filter(|_| !choose) {
         check_return_when(&reader, aggregate, nodes);
     }
     let merges = matches!(
         aggregate.merge.config().mode,
         MergeMode::Flat | MergeMode::Deep
     );
-    if let Some(reader) = map.take("on_conflict").filter(|_| !merges) {
+    if let Some(reader) = at("on_conflict").filter(|_| !merges) {
         reader.warning(
             "no_effect",
             "on_conflict has an effect only with merge: flat or merge: deep",

@@ -1,0 +1,135 @@
+//! The nodes of plans.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use http::Method;
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tower_fanout::layers::fallback::OutcomeSet;
+
+use super::{super::text::Parsed, section};
+
+section! {
+    /// A node of a plan: one call of a service.
+    #[schemars(extend(
+        "required" = ["downstream", "request"],
+        "x-partial" = true,
+        "x-planned" = { "cache": "caching", "policy": "a policy of a single node" }
+    ))]
+    Node {
+        /// Name of the service under `downstreams`.
+        downstream: Option<String> = None,
+        /// Nodes that must complete before this one starts.
+        depends_on: Vec<Dependency> = Vec::new(),
+        /// Lets the request fail if this node has no response.
+        required: bool = false,
+        /// Start order among nodes that are ready, and order of shedding under load. Higher is more important.
+        #[schemars(range(min = 0, max = 9))]
+        priority: u8 = 0,
+        /// Tiers of callers for which the node runs. By default, for all.
+        #[schemars(length(min = 1))]
+        tiers: Option<Vec<String>> = None,
+        /// Condition on the request under which the node runs, such as `tier != 'free'`.
+        when: Option<String> = None,
+        /// Request to the service.
+        request: Option<Request> = None,
+        /// Parts of the response that are used.
+        response: Response = Response::default(),
+        /// Replacements for the response of a call that failed, tried in order.
+        fallback: Vec<Fallback> = Vec::new(),
+    }
+}
+
+/// A node that must complete before another one starts.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub(in crate::config) enum Dependency {
+    /// The name of a node that must succeed.
+    Name(String),
+    /// A node that may be optional.
+    Node(DependsOn),
+}
+
+/// A dependency that may be optional.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct DependsOn {
+    /// Name of the node.
+    pub(in crate::config) node: String,
+    /// Runs this node also if the other one fails or is skipped.
+    #[serde(default)]
+    pub(in crate::config) optional: bool,
+}
+
+section! {
+    /// A request to a service. Texts may have placeholders such as `{route.id}` and `{user.account}`.
+    #[schemars(extend("required" = ["path"], "x-partial" = true))]
+    Request {
+        /// Method of the request. Defaults to `GET`.
+        method: Option<Parsed<Method>> = None,
+        /// Path of the request, such as `/users/{route.id}`.
+        path: Option<String> = None,
+        /// Query parameters by name.
+        query: IndexMap<String, Scalar> = IndexMap::new(),
+        /// Headers by name.
+        headers: IndexMap<String, Scalar> = IndexMap::new(),
+        /// JSON body of the request.
+        body: Option<Value> = None,
+    }
+}
+
+/// The value of a query parameter or a header. A number or a boolean is sent as its JSON text.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub(in crate::config) enum Scalar {
+    /// Text, which may have placeholders.
+    Text(String),
+    /// A number.
+    Number(f64),
+    /// A boolean.
+    Boolean(bool),
+}
+
+section! {
+    /// Parts of the response that are used. Paths are names, separated by dots.
+    Response {
+        /// Statuses from 400 that count as success.
+        accept: Vec<ErrorStatus> = Vec::new(),
+        /// Path to the wanted value. By default, the whole response is.
+        target: Option<String> = None,
+        /// Paths of the members to keep. By default, all are.
+        #[schemars(length(min = 1))]
+        allow: Option<BTreeSet<String>> = None,
+        /// Paths of the members to remove.
+        deny: BTreeSet<String> = BTreeSet::new(),
+        /// New names of members, by their paths.
+        rename: BTreeMap<String, String> = BTreeMap::new(),
+    }
+}
+
+/// A status from 400.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(inline)]
+pub(in crate::config) struct ErrorStatus(
+    #[schemars(range(min = 400, max = 599))] pub(in crate::config) u16,
+);
+
+section! {
+    /// A replacement for the response of a call that failed: `static` or `service`.
+    #[schemars(extend("x-planned" = { "stale": "a fallback to a stale response" }))]
+    Fallback {
+        /// A fixed JSON value.
+        #[serde(rename = "static")]
+        fixed: Option<Value> = None,
+        /// Name of another service under `downstreams`, which gets the same request.
+        service: Option<String> = None,
+        /// Outcomes to which the fallback applies.
+        #[schemars(extend("minItems" = 1))]
+        on: OutcomeSet = OutcomeSet::default(),
+    }
+}
