@@ -2,6 +2,7 @@
 //!
 //! Run with `cargo bench -p tower-fanout-benches --bench conditions`. Add the name of a case for a profiler.
 
+#[allow(dead_code)] // no case here is a tower service
 mod harness;
 
 use std::hint::black_box;

@@ -320,19 +320,8 @@ impl<S: CloneService, C: Clone, B> Layer<S> for Downstream<C, B> {
     type Service = DownstreamService<S, C>;
 
     fn layer(&self, client: S) -> DownstreamService<S, C> {
-        let layers = ServiceBuilder::new()
-            // Outermost: bounds all attempts and the pauses between them. Always present: without a total
-            // timeout, it enforces the deadline of the call.
-            .layer(self.deadline.clone())
-            // Retries or hedges. Above the breaker, so that the breaker counts every attempt and can
-            // reject each.
-            .layer(self.attempts.clone())
-            // Above what the keys share, so that a key is rejected before it takes a permit from the others.
-            // Per attempt, so that a pausing call holds no permit of its key.
-            .option_layer(self.concurrency_per_key.clone())
-            // Per attempt, like the breaker of the downstream, so that it opens before that one. Below the
-            // queue of the key, so that a probe already has its permit.
-            .option_layer(self.breaker_per_key.clone())
+        // What all keys share.
+        let shared = ServiceBuilder::new()
             // Above the limit, because a call that is not sent needs no permit. Checks the breaker
             // first, so that calls that an open circuit rejects are not counted.
             .option_layer(self.throttle.clone())
@@ -345,8 +334,24 @@ impl<S: CloneService, C: Clone, B> Layer<S> for Downstream<C, B> {
             // Below the limit, so that the time of an attempt starts when its permit is granted.
             .option_layer(self.timeout.clone())
             // Innermost, so that it reports only attempts that no layer rejected.
-            .layer(SentLayer::new());
-        let inner = layers.service(client);
+            .layer(SentLayer::new())
+            .service(client);
+        // Above what the keys share, so that a key is rejected before it takes a permit from the others.
+        let attempt = ServiceBuilder::new()
+            // Per attempt, so that a pausing call holds no permit of its key.
+            .option_layer(self.concurrency_per_key.clone())
+            // Per attempt, like the breaker of the downstream, so that it opens before that one. Below the
+            // queue of the key, so that a probe already has its permit.
+            .option_layer(self.breaker_per_key.clone())
+            .service(Shared { inner: shared });
+        let layers = ServiceBuilder::new()
+            // Outermost: bounds all attempts and the pauses between them. Always present: without a total
+            // timeout, it enforces the deadline of the call.
+            .layer(self.deadline.clone())
+            // Retries or hedges. Above the breaker, so that the breaker counts every attempt and can
+            // reject each.
+            .layer(self.attempts.clone());
+        let inner = layers.service(Attempt { inner: attempt });
         DownstreamService { inner }
     }
 }
@@ -362,33 +367,57 @@ type Timed<S> = Either<Timeout<Sent<S>>, Sent<S>>;
 type Guarded<S, C> = Either<Breaker<S, C>, S>;
 type Limited<S, C> = Either<Concurrency<S, C>, S>;
 type Throttled<S, C> = Either<Throttle<S, C>, S>;
-type Shared<S, C> = Throttled<Limited<Guarded<Timed<S>, C>, C>, C>;
+type SharedStack<S, C> = Throttled<Limited<Guarded<Timed<S>, C>, C>, C>;
 type Keyed<S, L> = Either<PerKey<S, Option<CallKey>, ByCall, L>, S>;
-type Attempt<S, C> = Keyed<Keyed<Shared<S, C>, BreakerLayer<C>>, ConcurrencyLayer<C>>;
+type BreakerPerKey<S, C> = Keyed<Shared<S, C>, BreakerLayer<C>>;
+type AttemptStack<S, C> = Keyed<BreakerPerKey<S, C>, ConcurrencyLayer<C>>;
 type Attempts<S, C> = Either<Retry<S, C>, Hedge<S, C>>;
 type Stack<S, C> = WithDeadline<Attempts<Attempt<S, C>, C>>;
 
-impl<S, C, Req> Service<Req> for DownstreamService<S, C>
-where
-    S: Service<Req> + CloneService,
-    S::Error: AsRejection + From<Rejection>,
-    C: Classify<S::Response, S::Error> + Clone,
-    Req: CallContext + CloneRequest,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = <Stack<S, C> as Service<Req>>::Future;
-
-    #[inline]
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    #[inline]
-    fn call(&mut self, request: Req) -> Self::Future {
-        self.inner.call(request)
-    }
+/// The layers that all keys share.
+#[derive(Clone, Debug)]
+pub struct Shared<S, C> {
+    inner: SharedStack<S, C>,
 }
+
+/// The layers that each attempt passes.
+#[derive(Clone, Debug)]
+pub struct Attempt<S, C> {
+    inner: AttemptStack<S, C>,
+}
+
+/// Implements `Service` for a part of the stack. The stack has parts, because a part states its response and its
+/// error: without them, the compiler finds these types through all layers, for each layer anew, and the time for
+/// that multiplies with every layer.
+macro_rules! part {
+    ($part:ident: $inner:ty) => {
+        impl<S, C, Req> Service<Req> for $part<S, C>
+        where
+            S: Service<Req> + CloneService,
+            S::Error: AsRejection + From<Rejection>,
+            C: Classify<S::Response, S::Error> + Clone,
+            Req: CallContext + CloneRequest,
+        {
+            type Response = S::Response;
+            type Error = S::Error;
+            type Future = <$inner as Service<Req>>::Future;
+
+            #[inline]
+            fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+                self.inner.poll_ready(cx)
+            }
+
+            #[inline]
+            fn call(&mut self, request: Req) -> Self::Future {
+                self.inner.call(request)
+            }
+        }
+    };
+}
+
+part!(Shared: SharedStack<S, C>);
+part!(Attempt: AttemptStack<S, C>);
+part!(DownstreamService: Stack<S, C>);
 
 /// The type that the compiler names if a bound of a [`DownstreamService`] is not met: "expected `UnmetBound`, found
 /// `Request<Bytes>`", or "the trait `CallContext` is not implemented for `UnmetBound`".

@@ -7,6 +7,7 @@ use tower_service::Service;
 use super::{
     future::ResponseFuture,
     layer::BreakerLayer,
+    permit::Permit,
     shared::Shared,
     state::{Snapshot, State},
 };
@@ -65,6 +66,9 @@ where
     U: PermitScope<S::Response> + Clone,
     Req: CallContext,
 {
+    type Response = U::Response<Permit>;
+    type Future = ResponseFuture<S, C, U, Req>;
+
     #[inline(always)]
     fn call(&self, inner: &mut S, request: Req) -> ResponseFuture<S, C, U, Req> {
         Self::call(self, inner, request)

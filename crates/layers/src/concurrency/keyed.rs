@@ -2,7 +2,7 @@
 
 use tower_service::Service;
 
-use super::{future::ResponseFuture, layer::ConcurrencyLayer};
+use super::{future::ResponseFuture, layer::ConcurrencyLayer, limiter::Permit};
 use crate::{
     call::CallContext,
     classify::Classify,
@@ -41,6 +41,9 @@ where
     U: PermitScope<S::Response> + Clone,
     Req: CallContext,
 {
+    type Response = U::Response<Permit>;
+    type Future = ResponseFuture<S, C, U, Req>;
+
     #[inline(always)]
     fn call(&self, inner: &mut S, request: Req) -> ResponseFuture<S, C, U, Req> {
         ResponseFuture::new(self, inner, request)

@@ -1,18 +1,24 @@
 //! [`KeyedLayer`], a layer that can have one instance per key.
 
-use tower_layer::Layer;
 use tower_service::Service;
 
 /// A layer that [`PerKeyLayer`](super::PerKeyLayer) can create once per key:
 /// [`BreakerLayer`](crate::BreakerLayer) or [`ConcurrencyLayer`](crate::ConcurrencyLayer).
 ///
 /// The trait is sealed.
-pub trait KeyedLayer<S, Req>: Keyed + Layer<S, Service: Service<Req>> {
+// The types are stated here and not taken from the service of the layer, because each step from one type to another
+// costs the compiler time, which multiplies with the number of layers in a stack.
+pub trait KeyedLayer<S: Service<Req>, Req>: Keyed {
+    /// The response of the layer's service.
+    type Response;
+    /// The future of the layer's service.
+    type Future: Future<Output = Result<Self::Response, S::Error>>;
+
     /// Calls `inner` under the policy of this layer.
     ///
     /// Unlike the service of the layer, this method needs no service of its own per key.
     #[doc(hidden)]
-    fn call(&self, inner: &mut S, request: Req) -> <Self::Service as Service<Req>>::Future;
+    fn call(&self, inner: &mut S, request: Req) -> Self::Future;
 }
 
 /// The state of a [`KeyedLayer`]. The module of this trait is private, which seals both traits.

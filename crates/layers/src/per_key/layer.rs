@@ -174,9 +174,9 @@ where
     F: RequestKey<Req, Key = K>,
     L: KeyedLayer<S, Req>,
 {
-    type Response = <L::Service as Service<Req>>::Response;
-    type Error = <L::Service as Service<Req>>::Error;
-    type Future = <L::Service as Service<Req>>::Future;
+    type Response = L::Response;
+    type Error = S::Error;
+    type Future = L::Future;
 
     fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Self::Error>> {
         // Always ready, because the key of the request, and so its layer, is not known yet. The layer waits
