@@ -387,7 +387,7 @@ pub struct Attempt<S, C> {
 }
 
 /// Implements `Service` for a part of the stack. The stack has parts, because a part states its response and its
-/// error: without them, the compiler finds these types through all layers, for each layer anew, and the time for
+/// error: without them, the compiler finds these types through all layers, again for each layer, and the time for
 /// that multiplies with every layer.
 macro_rules! part {
     ($part:ident: $inner:ty) => {
