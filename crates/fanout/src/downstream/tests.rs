@@ -26,27 +26,22 @@ fn delay_cap(cap: Option<Duration>) -> Option<Duration> {
     }
 }
 
-/// `Downstream::layer` builds this type, with the layers in the order of its name.
+/// `Downstream::layer` builds these types, with the layers in the order of their names.
 #[test]
 fn the_order_is_the_documented_one() {
-    let name = std::any::type_name::<Stack<(), ClassifyResult>>();
-    let order = [
-        "WithDeadline<",
-        "Either<",
-        "Retry<",
-        "PerKey<",
-        "Throttle<",
-        "Concurrency<",
-        "Breaker<",
-        "Timeout<",
-        "Sent<",
-        // The layer of a key follows the service in its type, so that of the inner `PerKey` comes first.
-        "BreakerLayer",
-        "ConcurrencyLayer",
-    ];
-    let places = order.map(|layer| name.find(&format!("::{layer}")));
-    assert!(places.iter().all(Option::is_some), "{name}");
-    assert!(places.is_sorted(), "{name}");
+    fn check<T>(order: &[&str]) {
+        let name = std::any::type_name::<T>();
+        let places = order.iter().map(|layer| name.find(&format!("::{layer}")));
+        let places: Vec<_> = places.collect();
+        assert!(places.iter().all(Option::is_some), "{name}");
+        assert!(places.is_sorted(), "{name}");
+    }
+    check::<Stack<(), ClassifyResult>>(&["WithDeadline<", "Either<", "Retry<", "Attempt<"]);
+    // The layer of a key follows the service in its type, so that of the inner `PerKey` comes first.
+    let attempt = ["PerKey<", "Shared<", "BreakerLayer", "ConcurrencyLayer"];
+    check::<AttemptStack<(), ClassifyResult>>(&attempt);
+    let shared = ["Throttle<", "Concurrency<", "Breaker<", "Timeout<", "Sent<"];
+    check::<SharedStack<(), ClassifyResult>>(&shared);
 }
 
 /// Configs derived from a valid policy are valid, from the shortest to the longest attempt
