@@ -442,8 +442,9 @@ part!(DownstreamService: Stack<S, C>);
 pub enum UnmetBound {}
 
 /// Keeps the compiler from choosing the other implementation before it knows the type of the request. For an unknown
-/// type it would try the bounds of all layers, each several times, which takes minutes and gigabytes where a
-/// function infers the request and needs a `Send` future, as [`PlanBuilder::node`](crate::PlanBuilder::node) does.
+/// type it would try the bounds of all layers, each several times, where a function infers the request and needs a
+/// `Send` future, as [`PlanBuilder::node`](crate::PlanBuilder::node) does: the code of the README takes a minute to
+/// compile in place of 4 s.
 #[doc(hidden)]
 impl<S, C> Service<UnmetBound> for DownstreamService<S, C> {
     type Response = UnmetBound;

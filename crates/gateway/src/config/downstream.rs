@@ -12,8 +12,9 @@ use super::{
     KeyTemplate, file,
     policy::KeyedPolicy,
     reader::ValueReader,
+    text::bad_url,
     tls::{CertFile, CertKind, ClientTlsFiles, PairFiles},
-    value::{bad_url, known},
+    value::known,
 };
 
 /// A downstream service.
@@ -230,7 +231,9 @@ fn endpoint(endpoints: &[file::Endpoint], reader: &ValueReader<'_>) -> Option<Ur
     let uri = &endpoints.first()?.url.0.0;
     // A well-formed URL may have parts that an endpoint must not have.
     if let Err(error) = client::validate_endpoint(uri) {
-        bad_url(&written.first()?.at("url"), error.message());
+        let reader = written.first()?.at("url");
+        let fault = bad_url(&reader.tree.as_written(), error.message());
+        reader.error(fault.code, fault.message);
         return None;
     }
     Some(uri.clone())

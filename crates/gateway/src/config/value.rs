@@ -22,16 +22,6 @@ pub(super) fn read_file(reader: &ValueReader<'_>) -> Option<Vec<u8>> {
         .ok()
 }
 
-/// Reports a URL, and quotes it unless it may contain credentials.
-pub(super) fn bad_url(reader: &ValueReader<'_>, message: &str) {
-    let got = reader.tree.as_written();
-    if got.contains('@') {
-        reader.error("invalid", message);
-    } else {
-        reader.error("invalid", format!("{message}, got \"{got}\""));
-    }
-}
-
 /// Reads a name that must be one of `names`. `kind` says what is named, such as `policy`.
 pub(super) fn known<'n>(
     reader: &ValueReader<'_>,

@@ -96,7 +96,7 @@ section! {
         url: Parsed<Url> = Parsed::default(),
         /// Time between two fetches.
         poll_interval: Parsed<Duration> = Parsed(JwksConfig::default().poll_interval),
-        /// Minimum time between two fetches that tokens with an unknown key cause.
+        /// Minimum time from the start of one fetch to the next.
         cooldown: Parsed<Duration> = Parsed(JwksConfig::default().cooldown),
         /// Maximum time of a fetch.
         timeout: Parsed<Duration> = Parsed(JwksConfig::default().timeout),

@@ -62,7 +62,7 @@ section! {
         policies: IndexMap<String, Policy> = IndexMap::new(),
         /// Services by name.
         downstreams: IndexMap<String, Downstream> = IndexMap::new(),
-        /// Routes. The first that matches a request handles it.
+        /// Routes. Of several that match a request, the most specific one responds, whatever their order.
         routes: Vec<Route> = Vec::new(),
         /// Plan of the built-in API. Without it, the API is off.
         orchestrate: Option<Plan> = None,

@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use serde_json::Value;
 
-pub(super) use self::values::{LogFilter, Scope, Size, TokenType, Url};
+pub(super) use self::values::{LogFilter, Scope, Size, TokenType, Url, bad_url};
 use super::schema::rule;
 
 /// A type whose values the file has as text.

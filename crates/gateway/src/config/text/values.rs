@@ -187,7 +187,7 @@ impl Text for Url {
 }
 
 /// Returns the error of a URL, and quotes the URL unless it may contain credentials.
-fn bad_url(text: &str, message: &str) -> Fault {
+pub(in super::super) fn bad_url(text: &str, message: &str) -> Fault {
     if text.contains('@') {
         Fault::new("invalid", message)
     } else {
