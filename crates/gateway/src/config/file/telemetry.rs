@@ -34,7 +34,7 @@ section! {
     Tracing {
         /// Continues the traces of callers. Otherwise each request begins a trace.
         trust: bool = true,
-        /// Keys of `baggage` that are passed on. By default, all are.
+        /// Keys of `baggage` that are passed on. By default, none are.
         baggage: Option<Vec<String>> = None,
     }
 }
