@@ -188,11 +188,16 @@
 //!
 //!   Use [`LayerError`] instead of [`BoxError`] in the services and closures of the stack. The compiler
 //!   forgets the `'static` of the boxed error in such a block, and only a `'static` error can be searched for
-//!   a rejection. `LayerError` has no lifetime. A service that has a [`BoxError`] without a closure of yours,
-//!   such as tower's `Buffer`, needs no change.
-//! - **The same with `FnOnce` instead of `AsRejection`.** A closure takes a `BoxError`: for a service whose error
-//!   is a [`BoxError`], use [`LayerErrorLayer`] instead of `.map_err(LayerError::new)`. Or the closure of a
-//!   `service_fn` takes a request with a lifetime, such as `&'static str`: take a `String`.
+//!   a rejection. `LayerError` has no lifetime. For the same reason, the cure depends on the service:
+//!
+//!   | service with a [`BoxError`] | cure |
+//!   |---|---|
+//!   | a closure, `service_fn(async move \|id: u32\| …)` | convert the error in the closure: `fetch(id).await.map_err(LayerError::new)` |
+//!   | a named function, `service_fn(fetch)` | none is needed; [`LayerErrorLayer`] compiles too |
+//!   | a service with a type, such as tower's `Buffer` | none is needed; [`LayerErrorLayer`] compiles too, tower's `.map_err(LayerError::new)` does not |
+//! - **The same with `FnOnce` or `Into` instead of `AsRejection`.** With `Into`, a [`LayerErrorLayer`] is around a
+//!   closure that returns a [`BoxError`]: see the table. With `FnOnce`, a `.map_err(…)` of the stack takes one. Or the
+//!   closure of a `service_fn` takes a request with a lifetime, such as `&'static str`: take a `String`.
 //!
 //! # Features
 //!
@@ -233,6 +238,7 @@ mod labels;
 pub mod latencies;
 pub mod layer_error;
 mod oneshot;
+pub mod panic;
 pub mod per_key;
 pub mod permit_scope;
 mod poll_clock;

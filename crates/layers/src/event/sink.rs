@@ -2,13 +2,13 @@
 
 use std::{
     fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, OnceLock},
 };
 
 use super::Event;
 use crate::{
     call::Call,
+    panic,
     rejection::{BoxError, Rejection},
 };
 
@@ -76,7 +76,7 @@ type Sink = Arc<dyn EventSink>;
 
 /// Runs a method of a sink. A panic is caught, so that neither the call nor another sink notices it.
 fn notify(sink: &dyn EventSink, handle: &dyn Fn(&dyn EventSink)) {
-    let _ = catch_unwind(AssertUnwindSafe(|| handle(sink)));
+    let _ = panic::catch(|| handle(sink));
 }
 
 /// The receivers of a call's events: one of its own, and the sinks that an

@@ -2,11 +2,9 @@
 
 use std::{
     future::Future,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
     sync::Arc,
     task::{self, Poll, ready},
-    thread,
     time::Duration,
 };
 
@@ -21,6 +19,7 @@ use crate::{
     classify::{Class, Classify, Failure},
     deadline::Deadline,
     event::{Event, Events},
+    panic,
     poll_clock::{self, Stopwatch},
     rejection::{BoxError, Rejection},
     timeout::MIN_USEFUL,
@@ -56,7 +55,7 @@ pin_project! {
 }
 
 /// The result of a call, or its panic.
-type End<Res, E> = thread::Result<Result<Res, E>>;
+type End<Res, E> = Result<Result<Res, E>, panic::Caught>;
 
 /// A chain with the state of the call that may need it.
 struct ChainRun<C, Req, Res, E> {
@@ -166,7 +165,7 @@ where
 
     /// Runs a function of the user. Reports a panic as a failure of the step and returns `None`.
     fn catch_panic<T>(&self, step: usize, function: impl FnOnce() -> T) -> Option<T> {
-        let result = catch_unwind(AssertUnwindSafe(function)).ok();
+        let result = panic::catch(function).ok();
         if result.is_none() {
             self.failed(step, Class::Failure(Failure::Panic));
         }
@@ -189,7 +188,7 @@ where
             if let Step::Stale(stale) = step {
                 let remember = || stale.remember(request, answer, Instant::now());
                 // A panic of the store must not fail a call that has succeeded.
-                let _ = catch_unwind(AssertUnwindSafe(remember));
+                let _ = panic::catch(remember);
             }
         }
     }
@@ -265,7 +264,7 @@ where
             return Poll::Ready(Some(result));
         };
         let watch = &mut run.watch;
-        let poll = catch_unwind(AssertUnwindSafe(|| watch.watch(|| future.poll(cx))));
+        let poll = panic::catch(|| watch.watch(|| future.poll(cx)));
         let (class, original) = match poll {
             Ok(poll) => {
                 let result = ready!(poll);
@@ -319,7 +318,7 @@ where
             };
             let Some(current) = step_future else { break };
             poll_clock::forget();
-            let poll = catch_unwind(AssertUnwindSafe(|| current.as_mut().poll(cx)));
+            let poll = panic::catch(|| current.as_mut().poll(cx));
             // `None` is a panic, which the chain treats as a failure of the step.
             let answer = ready!(poll.map_or(Poll::Ready(None), |poll| poll.map(Some)));
             if let Some(answer) = chain.accept(*step, answer, (*class, original)) {
@@ -333,7 +332,7 @@ where
         }
         match self.project_replace(Self::Done) {
             Replaced::FallingBack { original, .. } => {
-                Poll::Ready(original.unwrap_or_else(|panic| resume_unwind(panic)))
+                Poll::Ready(original.unwrap_or_else(|panic| panic.resume()))
             }
             // The loop leaves this state only by returning.
             _ => unreachable!("the state changed while steps ran"),
