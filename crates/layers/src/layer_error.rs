@@ -213,7 +213,8 @@ impl Error for LayerError {
 ///
 /// tower's `map_err` does not replace this layer for a service whose error is a [`BoxError`]: its function
 /// has the lifetime of the box in its type, so the stack does not compile in an async block that must be
-/// `Send`.
+/// `Send`. Neither does this layer around a closure that returns a [`BoxError`]: convert the error in the closure.
+/// See [When it does not compile](crate#when-it-does-not-compile).
 ///
 /// ```
 /// use std::time::Duration;

@@ -1,9 +1,22 @@
 //! Sets of results that are written as a list of words and statuses: `[connect, timeout, 503]`.
 
-/// Implements `nothing` and the form in a file for a set of results. The words of the list are the names
-/// of the flags.
+/// Declares a set of results as a config struct: a flag for each word of the list, and the statuses. Implements
+/// `nothing` and the form in a file. The words are the names of the flags, with the same descriptions.
 macro_rules! outcome_list {
-    ($set:ident { $($flag:ident),+ }) => {
+    ($(#[$attr:meta])* pub struct $set:ident {
+        words { $($(#[doc = $doc:literal])+ $flag:ident,)+ }
+        $(#[doc = $statuses_doc:literal])+
+        statuses = $statuses:expr
+    }) => {
+        $crate::config! {
+            $(#[$attr])*
+            pub struct $set {
+                $($(#[doc = $doc])+ pub $flag: bool = true,)+
+                $(#[doc = $statuses_doc])+
+                pub statuses: Vec<u16> = $statuses,
+            }
+        }
+
         impl $set {
             /// Creates an empty set, to which single results can be added.
             #[must_use]
@@ -36,13 +49,20 @@ macro_rules! outcome_list {
                 stringify!($set).into()
             }
 
+            fn inline_schema() -> bool {
+                true
+            }
+
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
                 let (low, high) = $crate::config::STATUSES.into_inner();
                 schemars::json_schema!({
                     "type": "array",
                     "items": {
                         "anyOf": [
-                            { "enum": [$(stringify!($flag)),+] },
+                            $({
+                                "const": stringify!($flag),
+                                "description": concat!($($doc, "\n"),+).replace("\n ", "\n").trim(),
+                            },)+
                             { "type": "integer", "minimum": low, "maximum": high },
                         ]
                     }

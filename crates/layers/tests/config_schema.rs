@@ -77,10 +77,22 @@ fn a_value_of_several_types_has_them_all() {
     let delay = &field::<HedgeConfig>("delay")["anyOf"];
     assert_eq!(delay[1]["properties"]["quantile"]["default"], 0.95);
     assert_eq!(delay[2], json!({ "const": "never" }));
-    let words = &field::<RetryConfig>("retry_on")["items"]["anyOf"][0]["enum"];
+    let items = &field::<RetryConfig>("retry_on")["items"]["anyOf"];
+    let items = items.as_array().unwrap();
+    let words: Vec<_> = items.iter().filter_map(|item| item.get("const")).collect();
     assert_eq!(
         words,
-        &json!(["connect", "refused", "reset", "body", "timeout", "other"])
+        ["connect", "refused", "reset", "body", "timeout", "other"]
+    );
+    assert_eq!(
+        (&items[3]["description"], &items[6]["maximum"]),
+        (
+            &json!(
+                "The response body was truncated.\n\nOnly applies if a service below reads the whole body before it \
+                 responds: see\n[`Failure::TruncatedBody`]."
+            ),
+            &json!(599)
+        )
     );
 }
 

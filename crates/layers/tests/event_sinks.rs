@@ -144,7 +144,10 @@ mod lines {
     };
 
     use tower_fanout_layers::{Event, event::TracingSink};
-    use tracing::{Level, subscriber::set_default};
+    use tracing::{
+        Dispatch, Level,
+        subscriber::{DefaultGuard, NoSubscriber, set_default},
+    };
 
     use super::*;
 
@@ -161,14 +164,19 @@ mod lines {
     }
 
     impl Log {
-        fn start(&self, level: Level) -> tracing::subscriber::DefaultGuard {
+        /// Writes the lines of this thread until the result is dropped.
+        ///
+        /// With only one dispatcher, tracing decides whether a line is wanted by the thread that reaches it
+        /// first, which may belong to another test. With two it asks both.
+        fn start(&self, level: Level) -> (DefaultGuard, Dispatch) {
             let log = self.clone();
+            let second = Dispatch::new(NoSubscriber::new());
             let subscriber = tracing_subscriber::fmt()
                 .with_max_level(level)
                 .with_ansi(false)
                 .without_time()
                 .with_writer(move || log.clone());
-            set_default(subscriber.finish())
+            (set_default(subscriber.finish()), second)
         }
 
         fn lines(&self) -> Vec<String> {

@@ -124,6 +124,41 @@ async fn er_01_layers_above_a_box_error_compile_where_no_closure_names_it() {
     assert_eq!(task.await.unwrap().unwrap(), "user 7");
 }
 
+/// A function of another crate, whose error is a box.
+async fn fetch(id: u32) -> Result<u32, BoxError> {
+    Ok(id + 1)
+}
+
+#[tokio::test(start_paused = true)]
+async fn er_01_a_closure_converts_the_box_error_of_a_function() {
+    let service = ServiceBuilder::new()
+        .layer(TimeoutLayer::new(ms(300)).unwrap())
+        .service(service_fn(|id: WithCall<u32>| async move {
+            fetch(id.into_inner()).await.map_err(LayerError::new)
+        }));
+    let task = tokio::spawn(async move { service.oneshot(request()).await });
+    assert_eq!(task.await.unwrap().unwrap(), 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn er_07_layer_error_layer_takes_a_named_function_with_a_box_error() {
+    async fn named(id: WithCall<u32>) -> Result<u32, BoxError> {
+        fetch(id.into_inner()).await
+    }
+    let service = ServiceBuilder::new()
+        .layer(TimeoutLayer::new(ms(300)).unwrap())
+        .layer(LayerErrorLayer::new())
+        .service(service_fn(named));
+    let bare = ServiceBuilder::new()
+        .layer(TimeoutLayer::new(ms(300)).unwrap())
+        .service(service_fn(named));
+    let task = tokio::spawn(async move {
+        let first = service.oneshot(request()).await?;
+        Ok::<_, LayerError>(first + bare.oneshot(request()).await?)
+    });
+    assert_eq!(task.await.unwrap().unwrap(), 16);
+}
+
 /// A function as a user writes it: with tower's bounds only.
 async fn ask<S>(service: S, id: u32) -> Result<S::Response, S::Error>
 where

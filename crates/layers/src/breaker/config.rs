@@ -17,12 +17,12 @@ pub enum Window {
 
 crate::config! {
     serde
-    /// Configuration of a [`BreakerLayer`](super::BreakerLayer).
+    /// Configuration of a [circuit breaker](super::BreakerLayer).
     pub struct BreakerConfig {
-        /// The window of results. Defaults to 10 s, as in Hystrix.
+        /// The calls from which rates are computed: those that ended within a [time](Window::Time), or the last
+        /// [`n` calls](Window::Count). Defaults to 10 s, as in Hystrix.
         ///
-        /// A duration in a configuration file is a [time window](Window::Time), a number is a [count
-        /// window](Window::Count).
+        /// In a configuration file, a duration is a time, and a whole number is a number of calls.
         pub window: Window = Window::Time(Duration::from_secs(10)),
         /// Minimum number of calls in the window before a rate is evaluated. Must be at least 1;
         /// defaults to 20, as in Hystrix.
@@ -32,15 +32,16 @@ crate::config! {
         /// Share of failed calls at which the breaker opens. Must be above 0 and at most 1; defaults to
         /// 0.5, as in Resilience4j.
         pub failure_rate: f64 = 0.5,
-        /// Duration from which a call is slow (inclusive). Must be above 0. Defaults to `None`: no call
-        /// is slow.
+        /// Duration from which a call is slow (inclusive). Must be above 0. Off by default: no call is
+        /// slow.
+        #[cfg_attr(feature = "schemars", schemars(example = &"500ms"))]
         pub slow_call: Option<Duration> = None,
         /// Share of slow calls at which the breaker opens. Must be above 0 and at most 1; defaults to
         /// 1.0.
         pub slow_rate: f64 = 1.0,
         /// Number of consecutive failures at which the breaker opens, while the window holds fewer than
         /// [`min_calls`](Self::min_calls) calls. Must be at least 1; defaults to 5, as in Envoy's outlier
-        /// detection (`consecutive_5xx`). `None` turns the rule off.
+        /// detection (`consecutive_5xx`). If off, only the rates count.
         pub consecutive_failures: Option<u32> = Some(5),
         /// Open time after the first trip. Must be above 0 and at most [`open_cap`](Self::open_cap);
         /// defaults to 5 s, as in Polly.
@@ -66,10 +67,9 @@ crate::config! {
         /// 5 s. Use at least twice the attempt timeout.
         pub probe_lease: Duration = Duration::from_secs(5),
         /// Duration from which a call that ended without a response counts as failed (inclusive). Must
-        /// be above 0. Half of the attempt timeout is a good value.
-        ///
-        /// Defaults to `None`, which uses [`slow_call`](Self::slow_call). If both are `None`, such
-        /// calls are not counted.
+        /// be above 0. Half of the attempt timeout is a good value. Off by default, which uses
+        /// [`slow_call`](Self::slow_call). If both are off, such calls are not counted.
+        #[cfg_attr(feature = "schemars", schemars(example = &"250ms"))]
         pub unanswered: Option<Duration> = None,
         /// Counts a 429 as a failure while the breaker is closed. Defaults to `false`.
         pub throttled_is_failure: bool = false,
@@ -180,6 +180,10 @@ mod window_schema {
     impl JsonSchema for Window {
         fn schema_name() -> Cow<'static, str> {
             "Window".into()
+        }
+
+        fn inline_schema() -> bool {
+            true
         }
 
         fn json_schema(generator: &mut SchemaGenerator) -> Schema {

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     call::CallContext,
     classify::Classify,
+    event::Events,
     per_key::{Keyed, KeyedLayer, Retention},
     permit_scope::PermitScope,
     rejection::{AsRejection, Rejection},
@@ -22,6 +23,10 @@ use crate::{
 impl<C: Clone, U> Keyed for BreakerLayer<C, U> {
     fn fresh(&self) -> Self {
         Self::fresh(self)
+    }
+
+    fn events(self, sink: Events) -> Self {
+        Self::events(self, sink)
     }
 
     fn retention(&self) -> Retention {

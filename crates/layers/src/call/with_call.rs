@@ -122,6 +122,16 @@ impl<T> WithCall<T> {
         &mut self.request
     }
 
+    /// Converts the wrapped request, and keeps the metadata and whether the request is idempotent.
+    #[must_use]
+    pub fn map<U>(self, convert: impl FnOnce(T) -> U) -> WithCall<U> {
+        WithCall {
+            call: self.call,
+            idempotent: self.idempotent,
+            request: convert(self.request),
+        }
+    }
+
     /// Unwraps the request and drops the metadata.
     #[must_use]
     pub fn into_inner(self) -> T {

@@ -1,13 +1,18 @@
 //! Configuration of `ClassifyHttp`.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crate::config::{ConfigError, Validate};
 
+/// Lowest and highest status of a response.
+const LOWEST: u16 = 100;
+const HIGHEST: u16 = 599;
+
 crate::config! {
     serde
-    /// Configuration of `ClassifyHttp` (feature `http`): statuses whose class differs from the
-    /// [table](super).
+    /// Statuses whose class differs from the [standard classification](super).
+    ///
+    /// Configuration of `ClassifyHttp` (feature `http`).
     ///
     /// All lists are empty by default. Each status must be within 100 to 599, and may be in one list
     /// only. Each policy decides the effect of a class: for example, a status in `failure` is retried
@@ -15,18 +20,22 @@ crate::config! {
     /// accepts the statuses 200 to 599, so a status below 200 cannot be retried.
     #[derive(Eq)]
     pub struct ClassifyConfig {
-        /// Statuses of a success: [`Class::Success`](super::Class::Success).
+        /// Statuses of a [success](super::Class::Success).
+        #[cfg_attr(feature = "schemars", schemars(example = vec![404_u16], inner(range(min = LOWEST, max = HIGHEST))))]
         pub success: Vec<u16> = Vec::new(),
-        /// Statuses that answer the request finally, because another attempt would get the same response:
-        /// [`Class::NonRetryable`](super::Class::NonRetryable).
+        /// Statuses that answer the request [finally](super::Class::NonRetryable), because another attempt would
+        /// get the same response.
+        #[cfg_attr(feature = "schemars", schemars(example = vec![409_u16], inner(range(min = LOWEST, max = HIGHEST))))]
         pub answered: Vec<u16> = Vec::new(),
-        /// Statuses of a service that cannot respond this time:
-        /// [`Class::Transient`](super::Class::Transient).
+        /// Statuses of a service that [cannot respond this time](super::Class::Transient).
+        #[cfg_attr(feature = "schemars", schemars(example = vec![520_u16], inner(range(min = LOWEST, max = HIGHEST))))]
         pub transient: Vec<u16> = Vec::new(),
-        /// Statuses of a service that requests fewer calls, with an optional `Retry-After`:
-        /// [`Class::Throttled`](super::Class::Throttled). Every policy treats them as a 429.
+        /// Statuses of a service that [requests fewer calls](super::Class::Throttled), with an optional
+        /// `Retry-After`. Every policy treats them as a 429.
+        #[cfg_attr(feature = "schemars", schemars(example = vec![420_u16], inner(range(min = LOWEST, max = HIGHEST))))]
         pub throttled: Vec<u16> = Vec::new(),
-        /// Statuses of a failure: [`Class::Failure`](super::Class::Failure).
+        /// Statuses of a [failure](super::Class::Failure).
+        #[cfg_attr(feature = "schemars", schemars(example = vec![418_u16], inner(range(min = LOWEST, max = HIGHEST))))]
         pub failure: Vec<u16> = Vec::new(),
     }
 }
@@ -62,16 +71,21 @@ impl ClassifyConfig {
 
 impl Validate for ClassifyConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        let mut seen = BTreeSet::new();
+        let mut seen = BTreeMap::new();
         let mut errors = Vec::new();
         for (field, _, statuses) in self.lists() {
             for status in statuses {
-                if !(100..=599).contains(status) {
-                    let message = format!("must be within 100 to 599, got {status}");
+                if !(LOWEST..=HIGHEST).contains(status) {
+                    let message = format!("must be within {LOWEST} to {HIGHEST}, got {status}");
                     errors.push(ConfigError::new(field, message));
-                } else if !seen.insert(status) {
-                    let message = format!("duplicate status {status}");
+                } else if let Some(first) = seen.get(status) {
+                    let message = match *first == field {
+                        true => format!("duplicate status {status}"),
+                        false => format!("\"{first}\" has the same status {status}"),
+                    };
                     errors.push(ConfigError::new(field, message));
+                } else {
+                    seen.insert(status, field);
                 }
             }
         }
@@ -108,7 +122,7 @@ mod tests {
             ),
             (
                 |all| (all.answered, all.transient) = (vec![500], vec![409, 500]),
-                "transient: duplicate status 500",
+                "transient: \"answered\" has the same status 500",
             ),
         ] {
             assert_eq!(errors(edit), [expected]);

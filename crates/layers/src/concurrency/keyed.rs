@@ -6,6 +6,7 @@ use super::{future::ResponseFuture, layer::ConcurrencyLayer, limiter::Permit};
 use crate::{
     call::CallContext,
     classify::Classify,
+    event::Events,
     per_key::{Keyed, KeyedLayer, Retention},
     permit_scope::PermitScope,
     rejection::{AsRejection, Rejection},
@@ -15,6 +16,10 @@ use crate::{
 impl<C: Clone, U> Keyed for ConcurrencyLayer<C, U> {
     fn fresh(&self) -> Self {
         Self::fresh(self)
+    }
+
+    fn events(self, sink: Events) -> Self {
+        Self::events(self, sink)
     }
 
     fn retention(&self) -> Retention {

@@ -63,7 +63,7 @@ mod limiter;
 #[cfg(all(test, shuttle))]
 mod schedules;
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use self::adaptive::AdaptiveConfig;
 pub use self::{
@@ -95,7 +95,7 @@ pub enum Order {
 
 crate::config! {
     serde
-    /// Configuration of a [`ConcurrencyLayer`].
+    /// Configuration of a [concurrency limit](ConcurrencyLayer).
     ///
     /// The time when a permit is returned is not configured here, because it changes the type of the
     /// response: see `ConcurrencyLayer::until_body_end` (feature `http`).
@@ -104,22 +104,42 @@ crate::config! {
         pub max: u32 = 100,
         /// Maximum number of waiting calls. Defaults to 0: calls above the limit are rejected at once.
         pub queue: u32 = 0,
-        /// Maximum time in the queue. Must be above 0; defaults to 100 ms. The deadline of the call and
-        /// [`Call::max_wait`](crate::Call::max_wait) may shorten it.
+        /// Maximum time in the queue. Must be above 0; defaults to 100 ms. The deadline of the call and its
+        /// own [`max_wait`](crate::Call::max_wait) may shorten it.
         pub max_wait: Duration = Duration::from_millis(100),
-        /// Order of the waiting calls. Defaults to [`Order::Priority`].
+        /// Order of the waiting calls. Defaults to [`priority`](Order::Priority).
         pub order: Order = Order::default(),
         /// Time in the queue that raises a waiter by one level of priority. Must be within 1 ms to 1 h;
-        /// defaults to 1 s. With `None`, a waiter waits for as long as calls of a higher level are
+        /// defaults to 1 s. If off, a waiter waits for as long as calls of a higher level are
         /// waiting.
         pub aging: Option<Duration> = Some(Duration::from_secs(1)),
-        /// Adaptive limit, which replaces [`max`](Self::max). Defaults to `None`: the limit is fixed.
+        /// Adaptive limit, which replaces [`max`](Self::max). Off by default: the limit is fixed.
         pub adaptive: Option<AdaptiveConfig> = None,
     }
     limits {
         max: at_least(1),
         max_wait: positive(),
         aging: within(Duration::from_millis(1)..=Duration::from_secs(3600)),
+    }
+}
+
+impl ConcurrencyConfig {
+    /// Returns the lowest and the highest limit: `max` for both, or `min` and `max` of the adaptive limit.
+    ///
+    /// ```
+    /// use tower_fanout_layers::{ConcurrencyConfig, concurrency::adaptive::AdaptiveConfig};
+    ///
+    /// let fixed = ConcurrencyConfig::new().max(50);
+    /// assert_eq!(fixed.bounds(), 50..=50);
+    /// let adaptive = fixed.adaptive(AdaptiveConfig::new().min(5).max(80));
+    /// assert_eq!(adaptive.bounds(), 5..=80);
+    /// ```
+    #[must_use]
+    pub fn bounds(&self) -> RangeInclusive<u32> {
+        match &self.adaptive {
+            None => self.max..=self.max,
+            Some(adaptive) => adaptive.min..=adaptive.max,
+        }
     }
 }
 

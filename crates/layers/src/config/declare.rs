@@ -7,8 +7,8 @@
 /// uses the mark, because the attributes name its modules. Any other struct states its own derives.
 ///
 /// After the struct, `limits` lists the checks of single fields: methods of
-/// [`ConfigErrors`](crate::config::ConfigErrors) with their arguments. With the feature `schemars`, the JSON Schema
-/// of the struct has them too.
+/// [`ConfigErrors`](crate::config::ConfigErrors) with their arguments. With the feature `schemars`, the struct
+/// implements `Limits`, which adds them to a JSON Schema.
 ///
 /// [RFC 3681]: https://rust-lang.github.io/rfcs/3681-default-field-values.html
 #[doc(hidden)]
@@ -32,24 +32,34 @@ macro_rules! config {
         $crate::config! {
             serde
             $(#[$attr])*
-            #[cfg_attr(feature = "schemars", schemars(transform = Self::add_limits))]
+            #[cfg_attr(
+                feature = "schemars",
+                schemars(transform = <Self as $crate::config::schema::Limits>::add_limits)
+            )]
             pub struct $config { $($fields)* }
         }
-
+        $crate::config!(@limits $config $($limited: $check($($argument),*),)+);
+    };
+    ($(#[$attr:meta])* pub struct $config:ident { $($fields:tt)* }
+     limits { $($limited:ident: $check:ident($($argument:expr),*),)+ }) => {
+        $crate::config! { $(#[$attr])* pub struct $config { $($fields)* } }
+        $crate::config!(@limits $config $($limited: $check($($argument),*),)+);
+    };
+    (@limits $config:ident $($limited:ident: $check:ident($($argument:expr),*),)+) => {
         impl $config {
             /// Checks the limits of single fields.
             fn check_limits(&self) -> $crate::config::ConfigErrors {
                 $crate::config::ConfigErrors::default()
                     $(.$check(stringify!($limited), self.$limited, $($argument),*))+
             }
+        }
 
-            /// Adds the limits of single fields to the schema.
-            #[cfg(feature = "schemars")]
+        #[cfg(feature = "schemars")]
+        impl $crate::config::schema::Limits for $config {
             fn add_limits(schema: &mut schemars::Schema) {
-                $(
-                    let field = $crate::config::schema::field(schema, stringify!($limited));
+                $(if let Some(field) = $crate::config::schema::field(schema, stringify!($limited)) {
                     $crate::config::schema::$check(field, $($argument),*);
-                )+
+                })+
             }
         }
     };

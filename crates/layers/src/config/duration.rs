@@ -1,8 +1,9 @@
 //! Durations as text with units: `"300ms"`, `"1m 30s"`. A number without a unit is rejected, except the
 //! text `"0"`.
 //!
-//! The units are `ns`, `us`, `ms`, `s`, `m`, `h`, `d` and `w`, and the other names that
-//! [humantime](https://docs.rs/humantime/2/humantime/fn.parse_duration.html) accepts, such as `min`.
+//! The units are `ns`, `us`, `ms`, `s`, `m`, `h`, `d` and `w`, and other names of them that
+//! [humantime](https://docs.rs/humantime/2/humantime/fn.parse_duration.html) accepts, such as `min`. Months and years,
+//! which have no fixed length, are rejected: `1M` is a mistake for `1m`.
 
 use std::{fmt, time::Duration};
 
@@ -15,6 +16,9 @@ pub fn written(duration: Duration) -> impl fmt::Display {
     Written(duration)
 }
 
+/// Seconds of a day.
+const DAY: u64 = 86_400;
+
 struct Written(Duration);
 
 impl fmt::Display for Written {
@@ -23,6 +27,10 @@ impl fmt::Display for Written {
             return f.write_str("0s");
         }
         let (secs, nanos) = (self.0.as_secs(), u64::from(self.0.subsec_nanos()));
+        // A day is shown as `24h`, as most limits of about a day are.
+        if secs > DAY && secs % DAY == 0 && nanos == 0 {
+            return write!(f, "{}d", secs / DAY);
+        }
         let parts = [
             (secs / 3600, "h"),
             (secs / 60 % 60, "m"),
@@ -67,9 +75,17 @@ mod text_format {
         }
 
         fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
-            humantime::parse_duration(text)
-                .map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+            let duration = humantime::parse_duration(text).ok();
+            let duration = duration.filter(|_| !has_calendar_unit(text));
+            duration.ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
         }
+    }
+
+    /// Returns `true` if the text has a month or a year.
+    fn has_calendar_unit(text: &str) -> bool {
+        let calendar = ["M", "month", "months", "y", "yr", "yrs", "year", "years"];
+        let mut words = text.split(|one: char| !one.is_alphabetic());
+        words.any(|word| calendar.contains(&word))
     }
 
     /// Serializes a duration as text.
@@ -129,12 +145,36 @@ mod tests {
             (Duration::from_millis(1500), "1s 500ms"),
             (Duration::from_secs(90), "1m 30s"),
             (Duration::from_secs(3600), "1h"),
+            (day, "24h"),
+            (7 * day, "7d"),
             (day + Duration::from_nanos(5_006_007), "24h 5ms 6us 7ns"),
             (Duration::MAX, "5124095576030431h 15s 999ms 999us 999ns"),
         ] {
             assert_eq!(written(duration).to_string(), text);
             #[cfg(feature = "serde")]
             assert_eq!(humantime::parse_duration(text), Ok(duration));
+        }
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn rejects_months_and_years() {
+        let read = |text: &'static str| {
+            let text = serde::de::value::BorrowedStrDeserializer::new(text);
+            deserialize::<serde::de::value::BorrowedStrDeserializer<'_, serde::de::value::Error>>(
+                text,
+            )
+        };
+        for text in [
+            "1M", "1month", "2months", "1y", "1yr", "2yrs", "1year", "2years", "1h 1M",
+        ] {
+            assert!(humantime::parse_duration(text).is_ok(), "{text}");
+            assert!(read(text).is_err(), "{text}");
+        }
+        for text in [
+            "1m", "1min", "2minutes", "3d", "3days", "1w", "1week", "5ms", "5millis",
+        ] {
+            assert!(read(text).is_ok(), "{text}");
         }
     }
 }

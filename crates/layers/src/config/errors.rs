@@ -84,7 +84,8 @@ impl ConfigErrors {
         )
     }
 
-    /// Requires that the value does not exceed the value of another field.
+    /// Requires that the value does not exceed the value of another field, whose name is the last word of
+    /// `limit_name`. Does nothing if one of the two is invalid on its own.
     #[must_use]
     pub fn not_above<T: Value>(
         self,
@@ -93,15 +94,12 @@ impl ConfigErrors {
         limit_name: &str,
         limit: T,
     ) -> Self {
-        self.require(
-            field,
-            value,
-            |value| value <= limit,
-            format_args!("<= {limit_name} ({})", limit.written()),
-        )
+        let rule = format!("<= {limit_name} ({})", limit.written());
+        self.compare(field, value, limit_name, |value| value <= limit, rule)
     }
 
-    /// Requires that the value is not below the value of another field.
+    /// Requires that the value is not below the value of another field, whose name is the last word of `limit_name`,
+    /// such as `poll_interval` of `twice poll_interval`. Does nothing if one of the two is invalid on its own.
     #[must_use]
     pub fn not_below<T: Value>(
         self,
@@ -110,12 +108,8 @@ impl ConfigErrors {
         limit_name: &str,
         limit: T,
     ) -> Self {
-        self.require(
-            field,
-            value,
-            |value| limit <= value,
-            format_args!(">= {limit_name} ({})", limit.written()),
-        )
+        let rule = format!(">= {limit_name} ({})", limit.written());
+        self.compare(field, value, limit_name, |value| limit <= value, rule)
     }
 
     /// Requires a duration above zero.
@@ -163,10 +157,42 @@ impl ConfigErrors {
         self
     }
 
+    /// Adds errors of rules that compare two fields ([`ConfigError::compared_with`]), except those about a field that
+    /// is invalid on its own.
+    #[must_use]
+    pub fn comparisons(mut self, errors: impl IntoIterator<Item = ConfigError>) -> Self {
+        for error in errors {
+            let mut invalid = self.0.iter().filter(|one| one.other_field().is_none());
+            if !invalid.any(|one| error.is_about(one.field())) {
+                self.0.push(error);
+            }
+        }
+        self
+    }
+
     /// Returns all errors.
     #[must_use]
     pub fn into_vec(self) -> Vec<ConfigError> {
         self.0
+    }
+
+    /// Adds the error of a value for which `is_valid` returns `false`, because of the field `limit_name`.
+    fn compare<T: Value>(
+        self,
+        field: &'static str,
+        value: impl Into<Option<T>>,
+        limit_name: &str,
+        is_valid: impl FnOnce(T) -> bool,
+        rule: String,
+    ) -> Self {
+        let name = limit_name.rsplit(' ').next().unwrap_or(limit_name);
+        let other = match field.rsplit_once('.') {
+            Some((parent, _)) => format!("{parent}.{name}"),
+            None => name.to_owned(),
+        };
+        let errors = Self::default().require(field, value, is_valid, rule);
+        let errors = errors.0.into_iter();
+        self.comparisons(errors.map(|error| error.compared_with(other.clone())))
     }
 
     /// Adds an error if there is a value for which `is_valid` returns `false`, as it must for a NaN.
@@ -214,3 +240,54 @@ pub(crate) fn check_ranges<T: Validate + Default>(
 
 #[cfg(test)]
 type Edit<T> = fn(&mut T);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(errors: ConfigErrors) -> Vec<(String, Option<String>)> {
+        let errors = errors.into_vec().into_iter();
+        errors
+            .map(|error| {
+                let other = error.other_field().map(str::to_owned);
+                (error.field().to_owned(), other)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_rule_about_two_values_says_nothing_if_one_is_invalid() {
+        let own = |low: u8, high: u8| {
+            ConfigErrors::default()
+                .at_least("low", low, 1)
+                .within("high", high, 1..=9)
+        };
+        let error = |field: &str, other: Option<&str>| (field.to_owned(), other.map(str::to_owned));
+        let valid = own(5, 4)
+            .not_above("low", 5_u8, "half of high", 2)
+            .not_above("next", 6_u8, "low", 5);
+        let expected = [error("low", Some("high")), error("next", Some("low"))];
+        assert_eq!(fields(valid), expected);
+        for (low, high, invalid) in [(0, 4, "low"), (5, 10, "high")] {
+            let compared = own(low, high)
+                .not_above("low", 5_u8, "high", 4)
+                .not_below("high", 4_u8, "low", 5);
+            assert_eq!(fields(compared), [error(invalid, None)]);
+        }
+    }
+
+    #[test]
+    fn fields_of_a_nested_struct_are_compared_by_their_paths() {
+        let compared = ConfigErrors::default().not_below("inner.max", 1_u8, "min", 2);
+        let error = compared.into_vec().remove(0).under("outer");
+        assert_eq!(
+            (error.field(), error.other_field()),
+            ("outer.inner.max", Some("outer.inner.min"))
+        );
+        let inside = ConfigErrors::default().within("inner.max.value", 1_u8, 2..=3);
+        let whole = || ConfigError::new("inner.max", "too large").compared_with("other");
+        assert_eq!(inside.comparisons([whole()]).into_vec().len(), 1);
+        let beside = ConfigErrors::default().within("inner.maximum", 1_u8, 2..=3);
+        assert_eq!(beside.comparisons([whole()]).into_vec().len(), 2);
+    }
+}

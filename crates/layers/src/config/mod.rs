@@ -76,6 +76,8 @@ pub struct ConfigError {
     /// The config struct, once the error leaves its validation.
     owner: Option<&'static str>,
     field: Cow<'static, str>,
+    /// The field whose value is compared with that of `field`.
+    other: Option<Cow<'static, str>>,
     message: String,
 }
 
@@ -86,7 +88,26 @@ impl ConfigError {
         Self {
             owner: None,
             field: field.into(),
+            other: None,
             message: message.into(),
+        }
+    }
+
+    /// Sets the path of another field, whose value or default forbids the value of this one.
+    ///
+    /// ```
+    /// use tower_fanout_layers::{RetryConfig, config::Validate};
+    /// # use std::time::Duration;
+    ///
+    /// let config = RetryConfig::new().base(Duration::from_secs(2)).cap(Duration::from_secs(1));
+    /// let error = config.validate().unwrap_err();
+    /// assert_eq!((error.field(), error.other_field()), ("base", Some("cap")));
+    /// ```
+    #[must_use]
+    pub fn compared_with(self, other: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            other: Some(other.into()),
+            ..self
         }
     }
 
@@ -116,6 +137,7 @@ impl ConfigError {
         Self {
             owner: None, // of the struct that has `parent`, which is not known here
             field: format!("{parent}.{}", self.field).into(),
+            other: self.other.map(|other| format!("{parent}.{other}").into()),
             ..self
         }
     }
@@ -124,6 +146,24 @@ impl ConfigError {
     #[must_use]
     pub fn field(&self) -> &str {
         &self.field
+    }
+
+    /// Returns the path of the other field, whose value or default forbids the value of this one. Returns `None` if
+    /// the value is invalid on its own.
+    #[must_use]
+    pub fn other_field(&self) -> Option<&str> {
+        self.other.as_deref()
+    }
+
+    /// Returns `true` if the error says something about the value of `field` or of the struct that has `field`.
+    fn is_about(&self, field: &str) -> bool {
+        [Some(&self.field), self.other.as_ref()]
+            .into_iter()
+            .flatten()
+            .any(|own| {
+                let rest = field.strip_prefix(&**own);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            })
     }
 
     /// Returns the description of the error, without the field.

@@ -44,7 +44,7 @@ pub fn off(schema: &mut Schema) {
         };
         if field.get("type").is_some_and(nullable) {
             // The annotations of the field stay where they are, and its type moves.
-            let annotations = ["description", "default", "title"];
+            let annotations = ["description", "default", "examples", "title"];
             let (kept, mut value): (Map<_, _>, Map<_, _>) = std::mem::take(field)
                 .into_iter()
                 .partition(|(key, _)| annotations.contains(&&**key));
@@ -66,17 +66,38 @@ pub fn off(schema: &mut Schema) {
     }
 }
 
+/// Gives each field that `T` has too the schema of that field with its limits, for `#[schemars(transform = …)]`.
+/// Descriptions stay.
+pub fn fields_of<T: JsonSchema>(schema: &mut Schema) {
+    let known = schemars::schema_for!(T);
+    let known = known.get("properties").and_then(Value::as_object);
+    let fields = schema.get_mut("properties").and_then(Value::as_object_mut);
+    for (name, field) in fields.into_iter().flatten() {
+        if let Some(known) = known.and_then(|known| known.get(name)) {
+            let description = field["description"].take();
+            field.clone_from(known);
+            field["description"] = description;
+        }
+    }
+}
+
+/// A config struct whose single fields have limits.
+pub trait Limits {
+    /// Adds the limits to the schema of a map, for `#[schemars(transform = …)]`. A field that the map does not have
+    /// is left out.
+    fn add_limits(schema: &mut Schema);
+}
+
 /// Returns the schema of the field `name`.
-pub(crate) fn field<'s>(schema: &'s mut Schema, name: &str) -> &'s mut Map<String, Value> {
-    let field = schema
-        .get_mut("properties")
-        .and_then(|fields| fields.get_mut(name));
-    let field = field.and_then(Value::as_object_mut);
-    field.expect("a limit names a field of its struct")
+#[doc(hidden)]
+pub fn field<'s>(schema: &'s mut Schema, name: &str) -> Option<&'s mut Map<String, Value>> {
+    let fields = schema.get_mut("properties")?;
+    fields.get_mut(name)?.as_object_mut()
 }
 
 /// A value that can be the limit of a field.
-pub(crate) trait Limit {
+#[doc(hidden)]
+pub trait Limit {
     /// Prefix of the keys of the limit.
     const PREFIX: &'static str;
     fn to_json(self) -> Value;
@@ -93,7 +114,7 @@ macro_rules! numbers {
         }
     )*};
 }
-numbers!(i32, f64);
+numbers!(i32, u32, usize, f64);
 
 impl Limit for std::time::Duration {
     const PREFIX: &'static str = "x-";
@@ -112,13 +133,15 @@ fn set<T: Limit>(field: &mut Map<String, Value>, key: &str, limit: T) {
 }
 
 /// Requires that the field is within `range`.
-pub(crate) fn within<T: Limit + Copy>(field: &mut Map<String, Value>, range: RangeInclusive<T>) {
+#[doc(hidden)]
+pub fn within<T: Limit + Copy>(field: &mut Map<String, Value>, range: RangeInclusive<T>) {
     set(field, "minimum", *range.start());
     set(field, "maximum", *range.end());
 }
 
 /// Requires that the field is at least `low`.
-pub(crate) fn at_least<T: Limit>(field: &mut Map<String, Value>, low: T) {
+#[doc(hidden)]
+pub fn at_least<T: Limit>(field: &mut Map<String, Value>, low: T) {
     set(field, "minimum", low);
 }
 

@@ -10,9 +10,11 @@
 //! | [`EventsLayer::new(sink)`](EventsLayer) | every event of the layers below, for every call that passes | metrics and logs of a whole stack |
 //! | [`Call::events`](field@crate::Call::events) | every event of all layers that this one call passes | reports about one call |
 //!
-//! An event goes to the sinks of its layer first, and then to the receivers of its call. A sink that is at
-//! two places gets the event twice. Without a receiver, an event costs one comparison per place. With one,
-//! the layers allocate nothing.
+//! The sinks of one place hear an event in the order of their registration. The order of the places is not
+//! defined. A sink that is at two places gets the event twice. Without a receiver, an event costs one
+//! comparison per place. With one, a layer allocates nothing, except that an [`EventsLayer`] or a sink of a
+//! timeout, deadline or concurrency layer below an `EventsLayer` allocates a joined list of sinks: once for the
+//! first list above it, and for each call that comes through another list.
 //!
 //! | event | emitted by |
 //! |---|---|
@@ -44,8 +46,8 @@
 //! [`by_hand`](Event::BreakerChanged::by_hand) set. Another change of state is also reported to the call that
 //! caused it.
 //!
-//! The breakers and limits of a [`PerKeyLayer`](crate::PerKeyLayer) report to the sinks of its template. An
-//! event has no key.
+//! The breakers and limits of a [`PerKeyLayer`](crate::PerKeyLayer) report to the sinks of its template, to which
+//! [`PerKeyLayer::events`](crate::PerKeyLayer::events) adds. An event has no key.
 //!
 //! A limit or a throttle with the handle of a breaker rejects calls itself while the circuit is open.
 //! [`Rejected`](Event::Rejected) then goes to the sinks of that layer, not to those of the breaker.

@@ -110,6 +110,10 @@ impl<C, Req, Res, E> FallbackLayer<C, Req, Res, E> {
     /// Neither the request nor the response has to be `Clone`, so this step suits a handler of axum. The
     /// events report the step as [`FallbackKind::Static`].
     ///
+    /// Like that of every step, the response must be a success for the classifier, or else the step has failed and
+    /// the result of the call stays. With `ClassifyHttp`, a page with the status 503 is not a success. To change what a
+    /// client sees of a failure, map the response or the error above the fallback instead.
+    ///
     /// ```
     /// use tower::{Layer, ServiceExt, service_fn};
     /// use tower_fanout_layers::{Class, ClassifyResult, FallbackLayer, LayerError, Rejection, WithCall};

@@ -2,55 +2,42 @@
 
 use crate::classify::{Cause, Class, Failure};
 
-/// The results of a call that a fallback step covers.
-///
-/// | class of the result | flag |
-/// |---|---|
-/// | [`Class::Failure`] except [`Failure::AttemptTimeout`], [`Class::Transient`], 501, 505 | [`failure`](field@Self::failure) |
-/// | [`Class::Throttled`] | [`throttled`](field@Self::throttled) |
-/// | [`Class::Rejected`], [`DeadlineBeforeSend`](crate::Rejection::DeadlineBeforeSend) included | [`local`](field@Self::local) |
-/// | [`Failure::AttemptTimeout`], [`Class::Unanswered`] with [`Cause::Deadline`] | [`timeout`](field@Self::timeout) |
-/// | [`Class::NonRetryable`] except 501 and 505 | only by [`statuses`](field@Self::statuses) |
-/// | [`Class::Success`], [`Class::Unanswered`] with another cause | never covered |
-///
-/// In a file, the value is a list of words and statuses, such as `[timeout, local, 503]`. A list replaces
-/// the default.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct OutcomeSet {
-    /// The service failed or could not respond: an error, a 5xx (501 and 505 included), 408 or 425, but not
-    /// a timeout. The classes in the table above decide, so a classifier that gives a status another class
-    /// changes the result.
-    pub failure: bool,
-    /// The service requested fewer calls with a 429.
-    pub throttled: bool,
-    /// A layer rejected the call locally before it was sent: an open circuit, a full limit, an exhausted
-    /// quota, too little time.
-    pub local: bool,
-    /// The attempt timed out or the deadline passed.
-    pub timeout: bool,
-    /// Statuses, unless the classifier treats the response as a success. Empty by default.
-    ///
-    /// In a file, a status must be within 200 to 599. A set that code creates is not checked.
-    pub statuses: Vec<u16>,
-}
-
-/// All failures: every result in the table above, except those that no flag covers. So a 4xx other than
-/// 408, 425 and 429 is not included.
-impl Default for OutcomeSet {
-    fn default() -> Self {
-        Self {
-            failure: true,
-            throttled: true,
-            local: true,
-            timeout: true,
-            statuses: Vec::new(),
-        }
-    }
-}
-
 outcome_list! {
-    OutcomeSet { failure, throttled, local, timeout }
+    /// The results of a call that a fallback step covers. By default, all that the flags in the table cover.
+    ///
+    /// | class of the result | flag |
+    /// |---|---|
+    /// | [`Class::Failure`] except [`Failure::AttemptTimeout`], [`Class::Transient`], 501, 505 | [`failure`](field@Self::failure) |
+    /// | [`Class::Throttled`] | [`throttled`](field@Self::throttled) |
+    /// | [`Class::Rejected`], [`DeadlineBeforeSend`](crate::Rejection::DeadlineBeforeSend) included | [`local`](field@Self::local) |
+    /// | [`Failure::AttemptTimeout`], [`Class::Unanswered`] with [`Cause::Deadline`] | [`timeout`](field@Self::timeout) |
+    /// | [`Class::NonRetryable`] except 501 and 505 | only by [`statuses`](field@Self::statuses) |
+    /// | [`Class::Success`], [`Class::Unanswered`] with another cause | never covered |
+    ///
+    /// In a file, the value is a list of words and statuses, such as `[timeout, local, 503]`. A list replaces
+    /// the default.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct OutcomeSet {
+        words {
+            /// The service failed or could not respond: an error, a 5xx (501 and 505 included), 408 or 425, but
+            /// not a timeout.
+            ///
+            /// The classes in the table above decide, so a classifier that gives a status another class changes
+            /// the result.
+            failure,
+            /// The service requested fewer calls with a 429.
+            throttled,
+            /// A layer rejected the call locally before it was sent: an open circuit, a full limit, an exhausted
+            /// quota, too little time.
+            local,
+            /// The attempt timed out or the deadline passed.
+            timeout,
+        }
+        /// Statuses, unless the classifier treats the response as a success. Empty by default.
+        ///
+        /// In a file, a status must be within 200 to 599. A set that code creates is not checked.
+        statuses = Vec::new()
+    }
 }
 
 impl OutcomeSet {

@@ -9,16 +9,18 @@ use crate::{
 
 crate::config! {
     serde
-    /// Configuration of a [`HedgeLayer`](super::HedgeLayer).
+    /// Configuration of [hedging](super::HedgeLayer).
     pub struct HedgeConfig {
         /// Time without a response before the next attempt is sent. Defaults to the 95th percentile of the
         /// latencies, as in ["The Tail at Scale"](https://research.google/pubs/the-tail-at-scale/).
         pub delay: HedgeDelay = HedgeDelay::Quantile(Quantile::default()),
-        /// Maximum number of attempts in addition to the first, 1 to 3. Defaults to 1. A call can lower the
-        /// number with [`Call::max_retries`](crate::Call::max_retries).
+        /// Maximum number of attempts in addition to the first, 1 to 3. Defaults to 1. A call can [lower the
+        /// number](crate::Call::max_retries).
         pub max_hedges: u8 = 1,
         /// Failures that start the next attempt at once. Every other result ends the call, except
-        /// rejections by a layer below: see the [module docs](super). Defaults to [`RetryOn::default`].
+        /// rejections by a layer below. Defaults to [those that are retried](RetryOn::default).
+        ///
+        /// The [module docs](super) describe rejections.
         pub hedge_on: RetryOn = RetryOn::default(),
         /// Treats every request as idempotent. Defaults to `false`.
         pub idempotent: bool = false,
@@ -93,6 +95,7 @@ crate::config! {
         pub floor: Duration = Duration::from_millis(1),
         /// Longest delay, at least [`floor`](Self::floor). Off by default. Should be less than the attempt
         /// timeout.
+        #[cfg_attr(feature = "schemars", schemars(example = &"500ms"))]
         pub cap: Option<Duration> = None,
     }
     limits {
@@ -142,7 +145,9 @@ mod schema {
 
     pub(super) fn budget(generator: &mut SchemaGenerator) -> Schema {
         let mut schema = BudgetConfig::json_schema(generator);
-        field(&mut schema, "ratio").insert("default".into(), hedge_budget().ratio.into());
+        if let Some(ratio) = field(&mut schema, "ratio") {
+            ratio.insert("default".into(), hedge_budget().ratio.into());
+        }
         schema
     }
 }

@@ -2,6 +2,8 @@
 
 use tower_service::Service;
 
+use crate::event::Events;
+
 /// A layer that [`PerKeyLayer`](super::PerKeyLayer) can create once per key:
 /// [`BreakerLayer`](crate::BreakerLayer) or [`ConcurrencyLayer`](crate::ConcurrencyLayer).
 ///
@@ -26,6 +28,10 @@ pub trait Keyed {
     /// Creates a layer with the same configuration and a new state.
     #[must_use]
     fn fresh(&self) -> Self;
+
+    /// Adds a sink to the events of this layer and of those that [`fresh`](Self::fresh) creates from it.
+    #[must_use]
+    fn events(self, sink: Events) -> Self;
 
     /// Returns the importance of the state.
     fn retention(&self) -> Retention;

@@ -9,10 +9,11 @@ use std::{
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{ByCall, PerKeyConfig, RequestKey, Stats, keyed::KeyedLayer, map::Map};
+use super::{ByCall, Keyed, PerKeyConfig, RequestKey, Stats, keyed::KeyedLayer, map::Map};
 use crate::{
     call::CallKey,
     config::{ConfigError, Validate},
+    event::Events,
     sync::Arc,
 };
 
@@ -38,8 +39,10 @@ impl<K, F, L> PerKeyLayer<K, F, L> {
     /// The template itself is the layer of the requests for which the map has [no
     /// room](super#a-full-map).
     ///
-    /// `key` runs for each request, so a key should be cheap to create: a number, an `Arc<str>`, or a value
-    /// whose clones share a buffer, such as `http::HeaderValue`. A `String` is allocated for each request.
+    /// `key` runs for each request, so a key should be cheap to create, such as a number or an `Arc<str>`. Do not use
+    /// a value that shares the buffer of its request, such as an `http::HeaderValue` of a server: its key would keep
+    /// the whole head of that request in memory. Copy such a value, and refuse one that is too long: the memory of
+    /// the keys themselves is in addition to that of their [states](super#memory).
     ///
     /// # Errors
     /// Returns the first error of `config`.
@@ -69,6 +72,26 @@ impl<K, F, L> PerKeyLayer<K, F, L> {
     pub fn template_for(self, templates: impl Fn(&K) -> L + Send + Sync + 'static) -> Self {
         Self {
             templates: Some(Arc::new(templates)),
+            ..self
+        }
+    }
+
+    /// Adds a sink that hears every event of the layers of all keys, for every call, besides the receivers of the
+    /// call. An event has no key.
+    ///
+    /// Call this method before a clone or a service of the layer exists: limits of keys that were first used through
+    /// one do not have the sink, nor do
+    /// the templates of [`template_for`](Self::template_for). The breakers of all keys share the sinks of their
+    /// template, also those that are added later. Each call of this method adds a sink. See the [module docs of the
+    /// events](crate::event).
+    #[must_use]
+    pub fn events(self, sink: impl Into<Events>) -> Self
+    where
+        L: Keyed + Clone,
+    {
+        let template = L::clone(&self.template).events(sink.into());
+        Self {
+            template: Arc::new(template),
             ..self
         }
     }

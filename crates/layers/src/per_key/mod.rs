@@ -65,7 +65,7 @@
 //!
 //! # Memory
 //!
-//! A breaker with its entry takes about 1.3 KB: 10,000 keys take 13 MB. A [count
+//! A breaker with its entry takes about 1.3 KB, apart from what the key itself takes: 10,000 keys take 13 MB. A [count
 //! window](crate::breaker::Window::Count) takes more, reserved at once: about 3.4 KB per key for 100 calls, and
 //! 241 KB for 10,000. The time of a call does not depend on the number of keys, except for the caches of the
 //! processor.
@@ -95,8 +95,8 @@ crate::config! {
         /// Maximum number of keys with a state of their own. Must be within 1 to 10,000,000; defaults to
         /// 10,000. A key with a breaker takes about 1.3 KB, or with a count window 24 bytes more per call of it.
         pub max_keys: usize = 10_000,
-        /// Time without a call after which a key is idle and may be forgotten. Must be within 1 s to 24 h;
-        /// defaults to 10 min.
+        /// Time after the start of its last call after which a key without a running call is idle and may be
+        /// forgotten. Must be within 1 s to 24 h; defaults to 10 min. Use a longer time than a call takes.
         ///
         /// Use a time above the window of a breaker and its
         /// [`backoff_reset_after`](field@crate::BreakerConfig::backoff_reset_after).

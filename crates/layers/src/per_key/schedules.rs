@@ -5,13 +5,20 @@ use super::{
     keyed::{Keyed, Retention},
     map::Map,
 };
-use crate::sync::{Arc, check, join, thread};
+use crate::{
+    event::Events,
+    sync::{Arc, check, join, thread},
+};
 
 struct Counts;
 
 impl Keyed for Counts {
     fn fresh(&self) -> Self {
         Self
+    }
+
+    fn events(self, _: Events) -> Self {
+        self
     }
 
     fn retention(&self) -> Retention {

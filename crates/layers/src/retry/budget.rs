@@ -16,13 +16,14 @@ use crate::{
 
 crate::config! {
     serde
-    /// Configuration of a retry [`Budget`].
+    /// Configuration of a [retry budget](Budget).
     ///
     /// A [`HedgeConfig`](crate::HedgeConfig) uses the same fields for hedges. Its default differs in
     /// [`ratio`](field@Self::ratio) only, which is 0.05.
     pub struct BudgetConfig {
-        /// Retries per first attempt, 0 to 10. Defaults to 0.2, as in Finagle. Envoy's retry budget has the
-        /// same default, but as a share of the active requests.
+        /// Retries per first attempt, 0 to 10. Defaults to 0.2 for retries, as in Finagle, and to 0.05 for hedges.
+        ///
+        /// Envoy's retry budget has the same default for retries, but as a share of the active requests.
         pub ratio: f64 = 0.2,
         /// Floor: retries per second that need no deposits, 0 to 1,000,000. Defaults to 3.
         ///

@@ -11,7 +11,7 @@ use crate::{
 
 crate::config! {
     serde
-    /// Configuration of a [`RetryLayer`](super::RetryLayer).
+    /// Configuration of [retries](super::RetryLayer).
     pub struct RetryConfig {
         /// Maximum number of attempts, the first included, 1 to 6. Defaults to 3. With 1, nothing is
         /// retried.
@@ -26,10 +26,10 @@ crate::config! {
         pub multiplier: f64 = 2.0,
         /// Longest pause, at least [`base`](Self::base). Defaults to 1 s. A `Retry-After` may exceed it.
         pub cap: Duration = Duration::from_secs(1),
-        /// Distribution of the pauses. Defaults to [`Jitter::Full`], which [puts the least load on the
+        /// Distribution of the pauses. Defaults to [`full`](Jitter::Full), which [puts the least load on the
         /// service](https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
         pub jitter: Jitter = Jitter::Full,
-        /// Results that are retried. Defaults to [`RetryOn::default`].
+        /// Results that are retried. Defaults to [failures that another attempt can cure](RetryOn::default).
         pub retry_on: RetryOn = RetryOn::default(),
         /// Treats every request as idempotent. Defaults to `false`.
         pub idempotent: bool = false,
@@ -94,7 +94,7 @@ impl Validate for RetryConfig {
     }
 }
 
-crate::config! {
+outcome_list! {
     /// Results that are retried. All flags default to `true`.
     ///
     /// | flag or list | results | non-idempotent requests |
@@ -114,29 +114,29 @@ crate::config! {
     /// are the names of the flags. A list replaces the default.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct RetryOn {
-        /// No connection could be established.
-        pub connect: bool = true,
-        /// The service refused the request unprocessed, as with HTTP/2 `REFUSED_STREAM`.
-        pub refused: bool = true,
-        /// The connection broke before the response started.
-        pub reset: bool = true,
-        /// The response body was truncated. Only applies if a service below reads the whole body before it
-        /// responds: see [`Failure::TruncatedBody`].
-        pub body: bool = true,
-        /// The attempt timed out.
-        pub timeout: bool = true,
-        /// Any other error of the service that has no status.
-        pub other: bool = true,
+        words {
+            /// No connection could be established.
+            connect,
+            /// The service refused the request unprocessed, as with HTTP/2 `REFUSED_STREAM`.
+            refused,
+            /// The connection broke before the response started.
+            reset,
+            /// The response body was truncated.
+            ///
+            /// Only applies if a service below reads the whole body before it responds: see
+            /// [`Failure::TruncatedBody`].
+            body,
+            /// The attempt timed out.
+            timeout,
+            /// Any other error of the service that has no status.
+            other,
+        }
         /// Statuses, 200 to 599. Defaults to 408, 425, 429, 500, 502, 503 and 504. A status that is
         /// normally a success is retried only if the classifier treats it as a failure.
         ///
         /// The constructor of the layer returns an error for a status outside this range.
-        pub statuses: Vec<u16> = vec![408, 425, 429, 500, 502, 503, 504],
+        statuses = vec![408, 425, 429, 500, 502, 503, 504]
     }
-}
-
-outcome_list! {
-    RetryOn { connect, refused, reset, body, timeout, other }
 }
 
 impl RetryOn {

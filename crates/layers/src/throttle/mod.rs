@@ -53,7 +53,7 @@ use crate::config::{ConfigError, Validate};
 
 crate::config! {
     serde
-    /// Configuration of a [`ThrottleLayer`].
+    /// Configuration of a [client-side throttle](ThrottleLayer).
     pub struct ThrottleConfig {
         /// Number of requests per accepted request from which the throttle rejects calls. Must be
         /// within 1 to 100; defaults to 2.0, as in the chapter ["Handling

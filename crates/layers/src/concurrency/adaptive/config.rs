@@ -9,8 +9,8 @@ crate::config! {
     serde
     /// Configuration of an adaptive limit.
     pub struct AdaptiveConfig {
-        /// Algorithm that computes the limit. Defaults to [`Algorithm::Gradient2`], as in Netflix's
-        /// [concurrency-limits]. The defaults of `initial` and `max` are from there too.
+        /// Algorithm that computes the limit. Defaults to [`gradient2`](Algorithm::Gradient2), as in
+        /// Netflix's [concurrency-limits]. The defaults of `initial` and `max` are from there too.
         ///
         /// [concurrency-limits]: https://github.com/Netflix/concurrency-limits
         pub algorithm: Algorithm = Algorithm::default(),
@@ -20,8 +20,8 @@ crate::config! {
         pub min: u32 = 1,
         /// Maximum limit. Must be at least [`initial`](Self::initial); defaults to 200.
         pub max: u32 = 200,
-        /// Factor by which the latency may rise before [`Algorithm::Gradient2`] treats the rise as
-        /// overload. Must be within 1 to 10; defaults to 1, which leaves the headroom of √limit.
+        /// Factor by which the latency may rise before [`gradient2`](Algorithm::Gradient2) treats the
+        /// rise as overload. Must be within 1 to 10; defaults to 1, which leaves the headroom of √limit.
         /// The other algorithms ignore the value.
         ///
         /// The default of [Netflix's Gradient2] is 1.5. On 20 simulated servers under overload, 1 settles
@@ -30,8 +30,9 @@ crate::config! {
         /// [Netflix's Gradient2]: https://github.com/Netflix/concurrency-limits
         pub tolerance: f64 = 1.0,
         /// Duration from which a call that ended without a response counts as a latency sample
-        /// (inclusive). Must be above 0. Half of the attempt timeout is a good value. Defaults to
-        /// `None`: such calls are ignored.
+        /// (inclusive). Must be above 0. Half of the attempt timeout is a good value. Off by
+        /// default: such calls are ignored.
+        #[cfg_attr(feature = "schemars", schemars(example = &"250ms"))]
         pub unanswered: Option<Duration> = None,
     }
     limits {
@@ -60,7 +61,9 @@ pub enum Algorithm {
     #[default]
     Gradient2,
     /// Grows by 1 per window, and shrinks only after a drop signal: a 429, a 503, an attempt timeout or a
-    /// panic. See the [module docs](super).
+    /// panic.
+    ///
+    /// See the [module docs](super).
     Aimd,
     /// Estimates the number of calls that queue inside the service from the lowest latency, and
     /// keeps that number small, after [Netflix's Vegas].
