@@ -65,7 +65,9 @@ async fn a_peer_error_nests_once_per_layer() {
 async fn our_pauses(config: RetryConfig, calls: usize) -> Vec<Duration> {
     let pauses = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&pauses);
-    let layer = RetryLayer::new(config.max_attempts(2), ClassifyResult).unwrap();
+    let layer = RetryLayer::new(config.max_attempts(2), ClassifyResult)
+        .unwrap()
+        .seed(7);
     let service = ours(layer.events(move |event: Event| {
         if let Event::Backoff { delay } = event {
             seen.lock().unwrap().push(delay);

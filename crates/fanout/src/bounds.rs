@@ -45,7 +45,7 @@ impl Plan {
     /// let plan = Plan::new([NodeSpec::new("user").worst_case(users.worst_case().clone())]).unwrap();
     /// let bounds = Bounds::default().deadline(Duration::from_secs(2));
     /// let problem = &plan.check(&bounds)[0];
-    /// assert_eq!(problem.to_string(), "the worst case of user is 3s, but the deadline is 2s");
+    /// assert_eq!(problem.to_string(), "\"user\" may take 3s, but the deadline is 2s");
     /// assert_eq!(problem.location.to_string(), "nodes.user");
     /// ```
     #[must_use]
@@ -104,30 +104,34 @@ impl<'w> SimulatedNodes<'w> {
         let first = |node: &usize| is_late(*node) && !self.before(*node).any(is_late);
         let problem = |node: usize| {
             let path = self.path_to(Some(node), &schedule);
-            let longest = path.iter().max_by_key(|&&node| times[node]);
-            let longest = &self.plan.names[*longest.unwrap_or(&node)];
+            let slowest = path.iter().max_by_key(|&&node| times[node]);
+            let slowest = *slowest.unwrap_or(&node);
+            let longest = &self.plan.names[slowest];
             let takes = schedule.end(node).unwrap_or_default();
             let (code, help) = if !worst_case {
                 let help = format!("raise the deadline, or make \"{longest}\" faster");
                 ("expected_time", help)
             } else if takes == Duration::MAX {
-                let help = format!(
-                    "set attempt_timeout or total_timeout for the service of \"{longest}\""
-                );
+                let help =
+                    format!("set attempt_timeout or total_timeout in the policy of \"{longest}\"");
                 ("worst_case", help)
             } else {
+                let policy = match self.plan.nodes[slowest].asked().count() {
+                    0 | 1 => format!("the policy of \"{longest}\""),
+                    _ => format!("the policies of \"{longest}\" and its fallbacks"),
+                };
                 let help = format!(
-                    "lower the attempt_timeout of \"{longest}\", set its total_timeout, or allow fewer attempts"
+                    "lower the timeouts or the attempts in {policy}, or raise the deadline"
                 );
                 ("worst_case", help)
             };
-            let time = if worst_case {
-                "worst case"
+            let takes_time = if worst_case {
+                "may take"
             } else {
-                "expected time"
+                "is expected to take"
             };
-            let path = self.plan.joined(&path, " → ");
-            let message = exceeds(time, &path, takes, deadline);
+            let path = format!("\"{}\"", self.plan.joined(&path, "\" → \""));
+            let message = exceeds(&path, takes_time, takes, deadline);
             let location = PlanLocation::of(&self.plan.names[node], None);
             PlanDiagnostic::new(Severity::Warning, code, location, message, help)
         };
@@ -142,14 +146,14 @@ impl<'w> SimulatedNodes<'w> {
         deadline: Duration,
     ) -> Option<PlanDiagnostic> {
         let takes = self.schedule(longest, max_concurrency).total();
-        let all = format!("all nodes, {max_concurrency} at once,");
+        let all = format!("all nodes, {max_concurrency} at a time,");
         (takes > deadline).then(|| {
             PlanDiagnostic::new(
                 Severity::Warning,
                 "max_concurrency",
                 PlanLocation::default(),
-                exceeds("worst case", &all, takes, deadline),
-                "raise max_concurrency, or make the nodes faster",
+                exceeds(&all, "may take", takes, deadline),
+                "raise max_concurrency or the deadline, or lower the timeouts of the policies",
             )
         })
     }
@@ -193,10 +197,10 @@ impl<'w> SimulatedNodes<'w> {
                 "amplification",
                 PlanLocation::of(&self.plan.names[last], None),
                 format!(
-                    "one request may send {attempts} attempts to \"{downstream}\" (nodes {nodes}), the maximum is {bound}"
+                    "one request may send {attempts} attempts to \"{downstream}\" (nodes {nodes}), but at most {bound} are allowed"
                 ),
                 match bound as usize / asked.nodes.len() {
-                    0 => format!("call \"{downstream}\" from at most {bound} nodes"),
+                    0 => format!("call \"{downstream}\" from fewer nodes, with fewer attempts each"),
                     1 => format!("turn off retries and hedges for \"{downstream}\""),
                     each => format!("limit a call of \"{downstream}\" to {each} attempts"),
                 },
@@ -217,12 +221,12 @@ struct DownstreamCalls {
     further: u32,
 }
 
-/// Returns the message that `time`, the worst case or the expected time, of `what` is too long.
-fn exceeds(time: &str, what: &str, takes: Duration, deadline: Duration) -> String {
+/// Returns the message that `what` takes longer than the deadline.
+fn exceeds(what: &str, takes_time: &str, takes: Duration, deadline: Duration) -> String {
     let takes = match takes {
-        Duration::MAX => "unbounded".into(),
+        Duration::MAX => "any time".into(),
         takes => written(takes).to_string(),
     };
     let deadline = written(deadline);
-    format!("the {time} of {what} is {takes}, but the deadline is {deadline}")
+    format!("{what} {takes_time} {takes}, but the deadline is {deadline}")
 }

@@ -3,13 +3,13 @@
 use std::{
     any::Any,
     future::{Future, Ready},
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
 use sync_wrapper::SyncWrapper;
+use tower_fanout_layers::panic;
 
 use crate::outcome::BranchError;
 
@@ -30,7 +30,7 @@ pub(crate) type BoxErasedCall = Pin<Box<dyn ErasedCall>>;
 
 /// Drops a call or an answer. A panic of its destructor is caught, so that it cannot end the run.
 pub(crate) fn discard(cell: BoxErasedCall) {
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(cell)));
+    let _ = panic::catch(|| drop(cell));
 }
 
 /// Starts a call, in one allocation.

@@ -2,31 +2,23 @@
 //! recommended order.
 
 mod parts;
+mod stack;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    future::Pending,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
-use tower::{Layer, Service, ServiceBuilder, util::Either};
+use tower::util::Either;
 use tower_fanout_layers::{
-    AsRejection, BreakerLayer, CallContext, CallKey, Classify, CloneRequest, CloneService,
-    ConcurrencyLayer, ConfigError, DeadlineLayer, FallbackLayer, HedgeLayer, PerKeyLayer,
-    Rejection, RetryLayer, ThrottleLayer, TimeoutLayer,
-    breaker::{self, Breaker},
-    concurrency::Concurrency,
+    BreakerLayer, CallKey, ConcurrencyLayer, ConfigError, DeadlineLayer, FallbackLayer, HedgeLayer,
+    PerKeyLayer, RetryLayer, ThrottleLayer, TimeoutLayer, breaker,
     config::Validate,
-    event::{Sent, SentLayer},
-    hedge::Hedge,
-    per_key::{ByCall, PerKey},
-    retry::Retry,
-    throttle::Throttle,
-    timeout::{DeadlineConfig, Timeout, TimeoutConfig, WithDeadline},
+    event::{Events, SentLayer},
+    per_key::ByCall,
+    timeout::{DeadlineConfig, TimeoutConfig},
 };
 
+pub use self::stack::{DownstreamService, UnmetBound};
 use crate::{latency_estimate::LatencyEstimate, plan::Profile, policy::Policy};
 
 /// A layer that puts all layers of a [`Policy`] around the client of one downstream, in the recommended
@@ -70,9 +62,8 @@ use crate::{latency_estimate::LatencyEstimate, plan::Profile, policy::Policy};
 ///    can reject each attempt. If the policy turns both off, a retry layer with one attempt still
 ///    counts that attempt.
 /// 3. **Concurrency limit and circuit breaker of the key.** Are above all that the keys share, so that a
-///    key is rejected before it takes a permit from the others, and so that the downstream's own breaker does
-///    not count the rejection. They apply to each attempt: the breaker of a key counts what the downstream's
-///    own breaker counts, and so opens before it.
+///    key is rejected before it takes a permit from the others. They apply to each attempt, so that a pausing
+///    call holds no permit of its key, and the breaker counts every attempt.
 /// 4. **Throttle.** Is above the limit, because a call that is not sent needs no permit. It checks the
 ///    breaker first, so that calls that an open circuit rejects are not counted.
 /// 5. **Concurrency limit.** Applies to each attempt, so that a pausing call holds no permit. It checks
@@ -83,11 +74,12 @@ use crate::{latency_estimate::LatencyEstimate, plan::Profile, policy::Policy};
 ///    granted.
 /// 8. **[`SentLayer`].** Is innermost, so that it reports the attempts that no layer rejected.
 ///
-/// The policy turns the layers 3 to 7 on and off. A layer that is off is left out.
+/// The policy turns the layers 3 to 7 on and off. A layer that is off is left out. The breaker of the key and the
+/// circuit breaker of the downstream exclude each other.
 ///
 /// # Keys
-/// With [`Policy::per_key`](field@Policy::per_key), the calls of each key, such as a tenant, have a limit and a
-/// breaker of their own. The caller sets the key:
+/// With [`Policy::per_key`](field@Policy::per_key), the calls of each key, such as a tenant, have a limit, a
+/// breaker, or both of their own. The caller sets the key:
 ///
 /// ```
 /// # use tower::{ServiceBuilder, ServiceExt, service_fn};
@@ -98,8 +90,10 @@ use crate::{latency_estimate::LatencyEstimate, plan::Profile, policy::Policy};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let breaker = BreakerConfig::new().consecutive_failures(2);
-/// let policy = Policy::new().per_key(PerKeyPolicy::new().circuit_breaker(breaker));
-/// let users = Downstream::new("users", policy, ClassifyResult)?;
+/// let policy = Policy::new()
+///     .circuit_breaker(None) // that of all tenants
+///     .per_key(PerKeyPolicy::new().circuit_breaker(breaker));
+/// let users = Downstream::with_optional_breaker("users", policy, ClassifyResult)?;
 /// let service = ServiceBuilder::new().layer(&users).service(service_fn(|id: WithCall<u64>| async move {
 ///     if id.into_inner() == 7 { Ok("Ada") } else { Err(LayerError::from("down")) }
 /// }));
@@ -118,8 +112,13 @@ use crate::{latency_estimate::LatencyEstimate, plan::Profile, policy::Policy};
 /// - The limit of a key does not check the breaker of the key: calls that wait in its queue are rejected at
 ///   their turn.
 /// - The breaker of a key measures a call with its wait for a permit of the downstream, if that limit has a
-///   queue.
-/// - A [profile](Self::profile) has the state of the downstream's own breaker.
+///   queue. Its `slow_call`, `unanswered` and `probe_lease` are longer by the `max_wait` of that limit. An adaptive
+///   limit of a key measures the wait too.
+/// - The downstream learns no [expected latency](crate::LatencyEstimate).
+/// - A [profile](Self::profile) has the state of the downstream's own breaker, so it has none if the keys have
+///   breakers.
+/// - The keys share the limit of the downstream, the budget of retries or hedges, and the connections of the client.
+///   So a limit of a key should be below the number of connections too, and retries of one key leave fewer to the others.
 ///
 /// # Fallback
 /// A fallback is a layer of its own, directly above this one, so that it handles the failures of all layers
@@ -177,6 +176,7 @@ pub struct Downstream<C, B = breaker::Handle> {
     concurrency: Option<ConcurrencyLayer<C>>,
     breaker: Option<BreakerLayer<C>>,
     timeout: Option<TimeoutLayer>,
+    sent: SentLayer,
 }
 
 /// A layer with a state for each key that a call carries.
@@ -241,6 +241,11 @@ impl<C: Clone, B> Downstream<C, B> {
             .map(|throttle| throttle.breaker(handle()));
         let concurrency = parts::concurrency(&policy, classify.clone())?;
         let relaxed = policy.last_attempt_uses_deadline;
+        // Slow calls of one key must not take time from those of others.
+        let expected = match policy.per_key {
+            None => LatencyEstimate::new(),
+            Some(_) => LatencyEstimate::unknown(),
+        };
         let timeout = (policy.attempt_timeout)
             .map(|timeout| TimeoutConfig::new(timeout).last_attempt_uses_deadline(relaxed))
             .map(TimeoutLayer::new)
@@ -255,11 +260,58 @@ impl<C: Clone, B> Downstream<C, B> {
             concurrency: concurrency.map(|limit| limit.breaker(handle())),
             breaker,
             timeout,
+            sent: SentLayer::new(),
             policy,
             classify,
             name: name.into(),
-            expected: LatencyEstimate::new(),
+            expected,
         })
+    }
+
+    /// Adds a sink that hears every event of all layers here, for every call, besides the receivers of the call.
+    ///
+    /// The sink hears the limits and breakers of all keys, and the changes of the downstream's breaker that are
+    /// made by hand. Call this method before a clone or a service exists: these do
+    /// not have the sink, except for the [events of breakers](tower_fanout_layers::event#circuit-breakers), which all
+    /// clones share. The limit of a key that was first used through one does not report either. Each call of this method adds a sink. See the [module docs of the
+    /// events](tower_fanout_layers::event).
+    ///
+    /// ```
+    /// # use std::sync::mpsc;
+    /// # use tower_fanout::{Downstream, Policy, layers::{ClassifyResult, Event, breaker::State}};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (sender, changes) = mpsc::channel();
+    /// let users = Downstream::new("users", Policy::new(), ClassifyResult)?.events(move |event: Event| {
+    ///     if let Event::BreakerChanged { to, .. } = event {
+    ///         sender.send(to).unwrap();
+    ///     }
+    /// });
+    /// let maintenance = users.breaker().force_open();
+    /// assert_eq!(changes.try_recv()?, State::ForcedOpen);
+    /// # drop(maintenance);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn events(mut self, sink: impl Into<Events>) -> Self {
+        let sink = &sink.into();
+        self.deadline = self.deadline.events(sink.clone());
+        self.attempts = match self.attempts {
+            Either::Left(retry) => Either::Left(retry.events(sink.clone())),
+            Either::Right(hedge) => Either::Right(hedge.events(sink.clone())),
+        };
+        self.concurrency_per_key = self
+            .concurrency_per_key
+            .map(|limits| limits.events(sink.clone()));
+        self.breaker_per_key = self
+            .breaker_per_key
+            .map(|breakers| breakers.events(sink.clone()));
+        self.throttle = self.throttle.map(|layer| layer.events(sink.clone()));
+        self.concurrency = self.concurrency.map(|layer| layer.events(sink.clone()));
+        self.breaker = self.breaker.map(|layer| layer.events(sink.clone()));
+        self.timeout = self.timeout.map(|layer| layer.events(sink.clone()));
+        self.sent = self.sent.events(sink.clone());
+        self
     }
 
     /// Creates an empty fallback chain that classifies responses like the layers of this downstream. Put it
@@ -313,149 +365,5 @@ impl<C: Clone, B> Downstream<C, B> {
         &self,
     ) -> Option<&PerKeyLayer<Option<CallKey>, ByCall, BreakerLayer<C>>> {
         self.breaker_per_key.as_ref()
-    }
-}
-
-impl<S: CloneService, C: Clone, B> Layer<S> for Downstream<C, B> {
-    type Service = DownstreamService<S, C>;
-
-    fn layer(&self, client: S) -> DownstreamService<S, C> {
-        // What all keys share.
-        let shared = ServiceBuilder::new()
-            // Above the limit, because a call that is not sent needs no permit. Checks the breaker
-            // first, so that calls that an open circuit rejects are not counted.
-            .option_layer(self.throttle.clone())
-            // Per attempt, so that a pausing call holds no permit. Checks the breaker first, so that no
-            // call queues for an open circuit, and again after the queue.
-            .option_layer(self.concurrency.clone())
-            // Below the queue, so that the breaker measures only the service, and a probe already has
-            // its permit.
-            .option_layer(self.breaker.clone())
-            // Below the limit, so that the time of an attempt starts when its permit is granted.
-            .option_layer(self.timeout.clone())
-            // Innermost, so that it reports only attempts that no layer rejected.
-            .layer(SentLayer::new())
-            .service(client);
-        // Above what the keys share, so that a key is rejected before it takes a permit from the others.
-        let attempt = ServiceBuilder::new()
-            // Per attempt, so that a pausing call holds no permit of its key.
-            .option_layer(self.concurrency_per_key.clone())
-            // Per attempt, like the breaker of the downstream, so that it opens before that one. Below the
-            // queue of the key, so that a probe already has its permit.
-            .option_layer(self.breaker_per_key.clone())
-            .service(Shared { inner: shared });
-        let layers = ServiceBuilder::new()
-            // Outermost: bounds all attempts and the pauses between them. Always present: without a total
-            // timeout, it enforces the deadline of the call.
-            .layer(self.deadline.clone())
-            // Retries or hedges. Above the breaker, so that the breaker counts every attempt and can
-            // reject each.
-            .layer(self.attempts.clone());
-        let inner = layers.service(Attempt { inner: attempt });
-        DownstreamService { inner }
-    }
-}
-
-/// A client in the layers of a [`Downstream`], which created it.
-#[derive(Clone, Debug)]
-pub struct DownstreamService<S, C> {
-    inner: Stack<S, C>,
-}
-
-// The type of what `Downstream::layer` builds, from the innermost layer to the outermost.
-type Timed<S> = Either<Timeout<Sent<S>>, Sent<S>>;
-type Guarded<S, C> = Either<Breaker<S, C>, S>;
-type Limited<S, C> = Either<Concurrency<S, C>, S>;
-type Throttled<S, C> = Either<Throttle<S, C>, S>;
-type SharedStack<S, C> = Throttled<Limited<Guarded<Timed<S>, C>, C>, C>;
-type Keyed<S, L> = Either<PerKey<S, Option<CallKey>, ByCall, L>, S>;
-type BreakerPerKey<S, C> = Keyed<Shared<S, C>, BreakerLayer<C>>;
-type AttemptStack<S, C> = Keyed<BreakerPerKey<S, C>, ConcurrencyLayer<C>>;
-type Attempts<S, C> = Either<Retry<S, C>, Hedge<S, C>>;
-type Stack<S, C> = WithDeadline<Attempts<Attempt<S, C>, C>>;
-
-/// The layers that all keys share.
-#[derive(Clone, Debug)]
-pub struct Shared<S, C> {
-    inner: SharedStack<S, C>,
-}
-
-/// The layers that each attempt passes.
-#[derive(Clone, Debug)]
-pub struct Attempt<S, C> {
-    inner: AttemptStack<S, C>,
-}
-
-/// Implements `Service` for a part of the stack. The stack has parts, because a part states its response and its
-/// error: without them, the compiler finds these types through all layers, again for each layer, and the time for
-/// that multiplies with every layer.
-macro_rules! part {
-    ($part:ident: $inner:ty) => {
-        impl<S, C, Req> Service<Req> for $part<S, C>
-        where
-            S: Service<Req> + CloneService,
-            S::Error: AsRejection + From<Rejection>,
-            C: Classify<S::Response, S::Error> + Clone,
-            Req: CallContext + CloneRequest,
-        {
-            type Response = S::Response;
-            type Error = S::Error;
-            type Future = <$inner as Service<Req>>::Future;
-
-            #[inline]
-            fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-                self.inner.poll_ready(cx)
-            }
-
-            #[inline]
-            fn call(&mut self, request: Req) -> Self::Future {
-                self.inner.call(request)
-            }
-        }
-    };
-}
-
-part!(Shared: SharedStack<S, C>);
-part!(Attempt: AttemptStack<S, C>);
-part!(DownstreamService: Stack<S, C>);
-
-/// The type that the compiler names if a bound of a [`DownstreamService`] is not met: "expected `UnmetBound`, found
-/// `Request<Bytes>`", or "the trait `CallContext` is not implemented for `UnmetBound`".
-///
-/// No value of this type exists. A `DownstreamService` also implements `Service<UnmetBound>`, so that the compiler
-/// waits for the type of the request before it tries the bounds of all layers. If the bounds for that type are not
-/// met, only this implementation is left. The usual causes:
-///
-/// - **The error of the client** is not `From<Rejection>` or not [`AsRejection`]. Put
-///   [`LayerErrorLayer`](tower_fanout_layers::LayerErrorLayer) or
-///   [`CallErrorLayer`](tower_fanout_layers::CallErrorLayer) below the downstream.
-/// - **The request** is not a [`CallContext`]: send a [`WithCall`](tower_fanout_layers::WithCall), or turn on the
-///   feature `http` for an `http::Request`. Or the request is not `Clone`.
-/// - **The classifier** does not fit the response: [`ClassifyHttp`](tower_fanout_layers::ClassifyHttp) needs an
-///   `http::Response`.
-/// - **A layer below** takes another request or response, such as `AcceptLayer` of `tower-fanout-json`, which
-///   belongs above the downstream.
-///
-/// To see the bound itself, put the client into a single layer in place of the downstream, such as
-/// [`TimeoutLayer`], and call it with `ServiceExt::oneshot(service, request)`.
-#[derive(Debug)]
-pub enum UnmetBound {}
-
-/// Keeps the compiler from choosing the other implementation before it knows the type of the request. For an unknown
-/// type it would try the bounds of all layers, each several times, where a function infers the request and needs a
-/// `Send` future, as [`PlanBuilder::node`](crate::PlanBuilder::node) does: the code of the README takes a minute to
-/// compile in place of 4 s.
-#[doc(hidden)]
-impl<S, C> Service<UnmetBound> for DownstreamService<S, C> {
-    type Response = UnmetBound;
-    type Error = UnmetBound;
-    type Future = Pending<Result<UnmetBound, UnmetBound>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), UnmetBound>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: UnmetBound) -> Self::Future {
-        match request {}
     }
 }

@@ -22,7 +22,9 @@ const LIFETIME: Duration = Duration::from_secs(30);
 /// The estimate exists while at least 20 recent answers are known. A run records the duration of each
 /// branch with the status [`Success`](crate::Status::Success).
 ///
-/// Clones share their state, so all nodes that call the same downstream share one estimate.
+/// Clones share their state, so all nodes that call the same downstream share one estimate. A downstream with a
+/// [policy per key](field@crate::Policy::per_key) has none, because slow calls of one key would take time from the
+/// calls of all keys.
 ///
 /// ```
 /// use std::time::Duration;
@@ -36,16 +38,24 @@ const LIFETIME: Duration = Duration::from_secs(30);
 /// assert_eq!(expected.at(now + Duration::from_secs(31)), None);
 /// ```
 #[derive(Clone)]
-pub struct LatencyEstimate(Arc<Mutex<Latencies>>);
+pub struct LatencyEstimate(Option<Arc<Mutex<Latencies>>>);
 
 impl LatencyEstimate {
     /// Creates an estimate without answers.
     #[must_use]
     pub fn new() -> Self {
-        Self(Arc::new(Mutex::new(Latencies::new(
-            LIFETIME,
-            Instant::now(),
-        ))))
+        let latencies = Latencies::new(LIFETIME, Instant::now());
+        Self(Some(Arc::new(Mutex::new(latencies))))
+    }
+
+    /// Creates an estimate that records nothing, and so is always unknown.
+    pub(crate) const fn unknown() -> Self {
+        Self(None)
+    }
+
+    /// Returns `true` unless the estimate is always unknown.
+    pub(crate) const fn learns(&self) -> bool {
+        self.0.is_some()
     }
 
     /// Records an answer that took `elapsed` and arrived at `now`.
@@ -57,10 +67,14 @@ impl LatencyEstimate {
     #[must_use]
     pub fn at(&self, now: Instant) -> Option<Duration> {
         self.with(|latencies| latencies.quantile(QUANTILE, MIN_SAMPLES, now))
+            .flatten()
     }
 
-    fn with<T>(&self, access: impl FnOnce(&mut Latencies) -> T) -> T {
-        access(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with<T>(&self, access: impl FnOnce(&mut Latencies) -> T) -> Option<T> {
+        let latencies = self.0.as_ref()?.lock();
+        Some(access(
+            &mut latencies.unwrap_or_else(PoisonError::into_inner),
+        ))
     }
 }
 

@@ -28,7 +28,7 @@
 //!   all nodes are selected.
 //! - *Required node*: a node that is not declared optional. The [`Strategy`] decides if the run can
 //!   succeed without its answer: see the [table](Strategy#required-and-optional-nodes).
-//! - *Expected time*: the duration that is assumed for a node: the [`LatencyEstimate`] of its
+//! - *Expected time*: the duration that is assumed for a node: the [`LatencyEstimate`] (none with a policy per key) of its
 //!   downstream, which is a 95th percentile and not a mean, or else [`Node::expected`].
 //! - *Answer*: the response of a node, as a typed value. [`FanOutResponse`] holds those of all
 //!   nodes, and [`Answers`] those that the request of a node may read.

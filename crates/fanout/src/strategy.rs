@@ -63,7 +63,7 @@ pub enum Strategy {
     /// answers of the others. This is the default.
     #[default]
     Partial,
-    /// At least one node must have an answer. Unlike under [`Partial`](Self::Partial), the run is a
+    /// At least one node must have an answer. Unlike under [`partial`](Self::Partial), the run is a
     /// success even if required nodes have failed. A failure cancels no other node.
     BestEffort,
     /// One sink must have an answer. The first one cancels the other nodes.
@@ -125,8 +125,9 @@ impl Strategy {
     }
 }
 
-/// The time at which a run responds, unless its [`Strategy`] ends the run earlier. The documentation of
-/// the strategy has a [table](Strategy#required-and-optional-nodes) of all combinations.
+/// The time at which a run responds, unless its [strategy](Strategy) ends the run earlier.
+///
+/// The documentation of the strategy has a [table](Strategy#required-and-optional-nodes) of all combinations.
 ///
 /// With the feature `serde`, the variants are written as `"all"`, `"required"` and `"deadline"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

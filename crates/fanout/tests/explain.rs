@@ -65,8 +65,8 @@ wave  node    runs            after          start  expected  budget  attempts
 2     likes   optional        user?, trend?  30ms   20ms      540ms   1
 -     trend   skipped (tier)  -              -      -         -       1
 
-warning[worst_case]: the worst case of user → orders is 700ms, but the deadline is 600ms
-  at nodes.orders: lower the attempt_timeout of \"orders\", set its total_timeout, or allow fewer attempts
+warning[worst_case]: \"user\" → \"orders\" may take 700ms, but the deadline is 600ms
+  at nodes.orders: lower the timeouts or the attempts in the policy of \"orders\", or raise the deadline
 "
     );
 }
@@ -98,7 +98,7 @@ flowchart LR
 fn a_plan_is_explained_as_json() {
     let json = serde_json::to_value(explained(600)).unwrap();
     let fix =
-        "lower the attempt_timeout of \"orders\", set its total_timeout, or allow fewer attempts";
+        "lower the timeouts or the attempts in the policy of \"orders\", or raise the deadline";
     assert_eq!(
         json,
         serde_json::json!({
@@ -129,7 +129,7 @@ fn a_plan_is_explained_as_json() {
             },
             "warnings": [{
                 "code": "worst_case", "place": "nodes.orders",
-                "message": "the worst case of user → orders is 700ms, but the deadline is 600ms",
+                "message": "\"user\" → \"orders\" may take 700ms, but the deadline is 600ms",
                 "fix": fix
             }]
         })

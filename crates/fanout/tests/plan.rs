@@ -346,14 +346,14 @@ mod warnings {
         };
         assert!(warned(&within(1501), declare).is_empty());
         let fix =
-            "lower the attempt_timeout of \"user\", set its total_timeout, or allow fewer attempts";
+            "lower the timeouts or the attempts in the policy of \"user\", or raise the deadline";
         let found = warned(&within(1499), declare);
         assert_eq!(
             found,
             [[
                 "worst_case",
                 "nodes.orders",
-                "the worst case of user → orders is 1s 500ms, but the deadline is 1s 499ms",
+                "\"user\" → \"orders\" may take 1s 500ms, but the deadline is 1s 499ms",
                 fix
             ]]
         );
@@ -368,7 +368,7 @@ mod warnings {
         });
         assert_eq!(
             found[0][2],
-            "the worst case of known is unbounded, but the deadline is 1m"
+            "\"known\" may take any time, but the deadline is 1m"
         );
     }
 
@@ -397,7 +397,7 @@ mod warnings {
         );
         assert_eq!(
             found[0][2],
-            "the expected time of user → orders is 110ms, but the deadline is 100ms"
+            "\"user\" → \"orders\" is expected to take 110ms, but the deadline is 100ms"
         );
         assert_eq!(found[0][3], "raise the deadline, or make \"user\" faster");
     }
@@ -415,8 +415,8 @@ mod warnings {
             [[
                 "max_concurrency",
                 "nodes",
-                "the worst case of all nodes, 2 at once, is 800ms, but the deadline is 799ms",
-                "raise max_concurrency, or make the nodes faster"
+                "all nodes, 2 at a time, may take 800ms, but the deadline is 799ms",
+                "raise max_concurrency or the deadline, or lower the timeouts of the policies"
             ]]
         );
     }
@@ -440,7 +440,7 @@ mod warnings {
             [[
                 "amplification",
                 "nodes.c",
-                "one request may send 12 attempts to \"users\" (nodes a, b, c), the maximum is 10",
+                "one request may send 12 attempts to \"users\" (nodes a, b, c), but at most 10 are allowed",
                 "limit a call of \"users\" to 3 attempts"
             ]]
         );
@@ -460,7 +460,10 @@ mod warnings {
         let fix =
             |bound: u32| warned(&bounds.max_attempts_per_downstream(bound), declare)[1][3].clone();
         assert_eq!(fix(3), "turn off retries and hedges for \"users\"");
-        assert_eq!(fix(2), "call \"users\" from at most 2 nodes");
+        assert_eq!(
+            fix(2),
+            "call \"users\" from fewer nodes, with fewer attempts each"
+        );
     }
 
     /// A fallback is called after the node's own downstream, and other nodes may call it directly.
@@ -479,8 +482,8 @@ mod warnings {
         assert_eq!(
             found.iter().map(|problem| &*problem[2]).collect::<Vec<_>>(),
             [
-                "the worst case of user is 1s 300ms, but the deadline is 1s 299ms",
-                "one request may send 6 attempts to \"spare\" (nodes user, team), the maximum is 5"
+                "\"user\" may take 1s 300ms, but the deadline is 1s 299ms",
+                "one request may send 6 attempts to \"spare\" (nodes user, team), but at most 5 are allowed"
             ]
         );
         // Each call may make one retry, but the request shares one.
@@ -494,7 +497,7 @@ mod warnings {
         });
         assert_eq!(
             found[0][2],
-            "the worst case of user is unbounded, but the deadline is 2s"
+            "\"user\" may take any time, but the deadline is 2s"
         );
     }
 }

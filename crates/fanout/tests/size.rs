@@ -10,9 +10,7 @@ use tokio::runtime::Builder;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_fanout::{
     FanOut, FanOutError, PerKeyPolicy, Plan, SkipReason, Status,
-    layers::{
-        BreakerConfig, ConcurrencyConfig, WithCall, hedge::HedgeConfig, throttle::ThrottleConfig,
-    },
+    layers::{ConcurrencyConfig, WithCall, hedge::HedgeConfig, throttle::ThrottleConfig},
 };
 
 /// The size of the state that an HTTP client keeps while it waits for a response, in bytes.
@@ -36,9 +34,7 @@ fn fault_g22_a_branch_with_its_whole_stack_takes_less_than_4_kib() {
     });
     let keyed = downstream(|policy| {
         let limit = ConcurrencyConfig::new().max(1).queue(1);
-        let breaker = BreakerConfig::new().consecutive_failures(2);
-        let per_key = PerKeyPolicy::new().concurrency(limit);
-        policy.per_key = Some(per_key.circuit_breaker(breaker));
+        policy.per_key = Some(PerKeyPolicy::new().concurrency(limit));
     });
     for downstream in [retried, hedged, keyed] {
         let fallback = downstream.fallback().response("plan b");

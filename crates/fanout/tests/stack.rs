@@ -9,15 +9,17 @@ use std::sync::{
 };
 
 use common::*;
+use futures_util::{FutureExt, poll};
 use tokio::time::Instant;
 use tower::{BoxError, Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_fanout::{
-    Branch, BranchError, Downstream, ErrorKind, FanOut, FanOutError, Plan, Policy, Status,
-    Strategy,
+    Branch, BranchError, Downstream, ErrorKind, FanOut, FanOutError, PerKeyPolicy, Plan, Policy,
+    Status, Strategy,
     layers::{
-        AsRejection, Call, CallContext, Class, ClassifyResult, Deadline, Event, Events,
-        EventsLayer, Failure, LayerError, Rejection, RetryConfig, WithCall, breaker::State,
-        event::RetryStopReason, retry::BudgetConfig,
+        AsRejection, BreakerConfig, Call, CallContext, Class, ClassifyResult, ConcurrencyConfig,
+        Deadline, Event, Events, EventsLayer, Failure, HedgeConfig, LayerError, Rejection,
+        RetryConfig, WithCall, breaker::State, event::RetryStopReason, hedge::HedgeDelay,
+        retry::BudgetConfig,
     },
 };
 
@@ -151,6 +153,92 @@ async fn ev_16_an_attempt_that_a_layer_rejects_is_not_sent() {
     };
     assert_eq!(count(|event| matches!(event, Event::Attempt { .. })), 4);
     assert_eq!(count(|event| *event == Event::Sent), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ev_17_a_sink_of_a_downstream_hears_all_of_its_layers() {
+    let (sink, events) = recorder();
+    let downstream = downstream(|policy| {
+        let limit = ConcurrencyConfig::new().max(1);
+        policy.per_key = Some(PerKeyPolicy::new().concurrency(limit));
+        policy.retry.as_mut().unwrap().max_attempts = 2;
+    });
+    let downstream = downstream.events(sink);
+    let service = around(&downstream, || async { Err(failed()) });
+    // A request without receivers of its own.
+    assert!(service.oneshot(idempotent_request()).await.is_err());
+    let hangs = around(&downstream, std::future::pending);
+    let mut running = hangs.clone().oneshot(idempotent_request()).boxed();
+    assert!(poll!(&mut running).is_pending());
+    assert!(hangs.clone().oneshot(idempotent_request()).await.is_err());
+    drop(downstream.breaker().force_open());
+    let events = events.lock().unwrap();
+    let count = |kind: fn(&Event) -> bool| events.iter().filter(|event| kind(event)).count();
+    assert_eq!(count(|event| *event == Event::Sent), 3);
+    assert_eq!(count(|event| matches!(event, Event::Attempt { .. })), 4);
+    assert_eq!(count(|event| matches!(event, Event::Backoff { .. })), 1);
+    // One of the shared limit and one of the key, for each attempt.
+    assert_eq!(
+        count(|event| matches!(event, Event::PermitAcquired { .. })),
+        6
+    );
+    assert_eq!(
+        count(|event| *event == Event::Rejected(Rejection::AtCapacity)),
+        1
+    );
+    let by_hand = |event: &Event| matches!(event, Event::BreakerChanged { by_hand: true, .. });
+    assert_eq!(count(by_hand), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ev_17_a_sink_of_a_downstream_hears_hedges_timeouts_and_keys() {
+    let (sink, events) = recorder();
+    let downstream = Downstream::with_optional_breaker(
+        "users",
+        Policy::new()
+            .retry(None)
+            .hedge(HedgeConfig::new().delay(HedgeDelay::Fixed(ms(10))))
+            .attempt_timeout(ms(100))
+            .circuit_breaker(None)
+            .per_key(PerKeyPolicy::new().circuit_breaker(BreakerConfig::new())),
+        ClassifyResult,
+    );
+    let downstream = downstream.unwrap().events(sink);
+    let client = service_fn(|_: WithCall<()>| std::future::pending());
+    let service = downstream.layer(client);
+    let call = |deadline| {
+        let deadline = Deadline::at(Instant::now() + ms(deadline));
+        let call = service
+            .clone()
+            .oneshot(idempotent_request().key("acme").deadline(deadline));
+        async {
+            call.await
+                .map(|answer: u32| answer)
+                .map_err(|error: LayerError| error.as_rejection())
+        }
+    };
+    assert_eq!(call(1_000).await, Err(Some(Rejection::AttemptTimeout)));
+    assert_eq!(call(1).await, Err(Some(Rejection::DeadlineBeforeSend)));
+    let breaker = downstream
+        .breaker_per_key()
+        .unwrap()
+        .get(&Some("acme".into()));
+    drop(breaker.unwrap().handle().force_open());
+    let events = events.lock().unwrap();
+    let count = |kind: fn(&Event) -> bool| events.iter().filter(|event| kind(event)).count();
+    assert_eq!(count(|event| matches!(event, Event::Hedge { .. })), 1);
+    assert_eq!(
+        count(|event| *event == Event::Rejected(Rejection::AttemptTimeout)),
+        2
+    );
+    assert_eq!(
+        count(|event| *event == Event::Rejected(Rejection::DeadlineBeforeSend)),
+        1
+    );
+    assert_eq!(
+        count(|event| matches!(event, Event::BreakerChanged { .. })),
+        2
+    );
 }
 
 #[tokio::test(start_paused = true)]

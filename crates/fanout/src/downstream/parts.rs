@@ -9,7 +9,7 @@ use tower_fanout_layers::{
 };
 
 use super::PerCallKey;
-use crate::policy::{Policy, longest_wait};
+use crate::policy::{Policy, shared_wait};
 
 /// Creates the layer for retries or hedges, which checks `breaker` before each further attempt. If
 /// the policy turns both off, the result is a retry layer with one attempt, which still counts the
@@ -63,12 +63,8 @@ pub(super) fn breaker_per_key<C>(
     let Some(config) = &per_key.circuit_breaker else {
         return Ok(None);
     };
-    // The calls of a key wait for a permit of the downstream below this breaker.
-    let wait = policy
-        .concurrency
-        .as_ref()
-        .map_or(Duration::ZERO, longest_wait);
-    let breaker = BreakerLayer::new(name, breaker_config(config, policy, wait), classify)?;
+    let config = breaker_config(config, policy, shared_wait(policy));
+    let breaker = BreakerLayer::new(name, config, classify)?;
     PerKeyLayer::by_call(per_key.keys(), breaker).map(Some)
 }
 
@@ -78,7 +74,8 @@ pub(super) fn concurrency<C>(
     classify: C,
 ) -> Result<Option<ConcurrencyLayer<C>>, ConfigError> {
     let config = policy.concurrency.as_ref();
-    let limit = |config| limit_of(config, policy.circuit_breaker.as_ref(), policy, classify);
+    let below = policy.circuit_breaker.as_ref();
+    let limit = |config| limit_of(config, below, (policy, Duration::ZERO), classify);
     config.map(limit).transpose()
 }
 
@@ -93,17 +90,26 @@ pub(super) fn concurrency_per_key<C>(
     let Some(config) = &per_key.concurrency else {
         return Ok(None);
     };
-    let limit = limit_of(config, per_key.circuit_breaker.as_ref(), policy, classify)?;
+    let below = per_key.circuit_breaker.as_ref();
+    let limit = limit_of(config, below, (policy, shared_wait(policy)), classify)?;
     PerKeyLayer::by_call(per_key.keys(), limit).map(Some)
 }
 
 /// Returns `config` with the defaults that depend on the attempt timeout. A probe may take twice that time. By
-/// default, a call that is cut after half of it counts as slow. A call waits up to `wait` below the breaker.
-fn breaker_config(config: &BreakerConfig, policy: &Policy, wait: Duration) -> BreakerConfig {
+/// default, a call that is cut after half of it counts as slow. A call waits up to `wait` below the breaker, because of
+/// other calls: the times after which a call is slow are longer by that.
+pub(super) fn breaker_config(
+    config: &BreakerConfig,
+    policy: &Policy,
+    wait: Duration,
+) -> BreakerConfig {
     let mut config = config.clone();
+    for time in [&mut config.slow_call, &mut config.unanswered] {
+        *time = time.map(|time| time.saturating_add(wait));
+    }
+    let probe = policy.attempt_timeout.unwrap_or_default().saturating_mul(2);
+    config.probe_lease = config.probe_lease.max(probe).saturating_add(wait);
     if let Some(attempt) = policy.attempt_timeout {
-        let probe = attempt.saturating_mul(2).saturating_add(wait);
-        config.probe_lease = config.probe_lease.max(probe);
         let half = (attempt / 2).saturating_add(wait);
         config.unanswered = config.unanswered.or(config.slow_call).or(Some(half));
     }
@@ -111,19 +117,20 @@ fn breaker_config(config: &BreakerConfig, policy: &Policy, wait: Duration) -> Br
 }
 
 /// Creates a concurrency limit. By default, an adaptive limit counts a cut call as slow after the same time as
-/// the breaker `below`.
+/// the breaker `below`. A call waits up to `wait` below the limit.
 fn limit_of<C>(
     config: &ConcurrencyConfig,
     below: Option<&BreakerConfig>,
-    policy: &Policy,
+    (policy, wait): (&Policy, Duration),
     classify: C,
 ) -> Result<ConcurrencyLayer<C>, ConfigError> {
     let mut config = config.clone();
     if let Some(adaptive) = &mut config.adaptive {
-        let below = below.map(|config| breaker_config(config, policy, Duration::ZERO));
-        let half = policy.attempt_timeout.map(|attempt| attempt / 2);
+        let below = below.map(|config| breaker_config(config, policy, wait));
+        let half = |attempt: Duration| (attempt / 2).saturating_add(wait);
+        let own = adaptive.unanswered.map(|time| time.saturating_add(wait));
         let unanswered = below.and_then(|breaker| breaker.unanswered);
-        adaptive.unanswered = adaptive.unanswered.or(unanswered).or(half);
+        adaptive.unanswered = own.or(unanswered).or(policy.attempt_timeout.map(half));
     }
     Ok(ConcurrencyLayer::new(config)?.classify(classify))
 }

@@ -9,7 +9,10 @@ use tower_fanout_layers::{
     throttle::ThrottleConfig,
 };
 
-use super::{parts::hedge_config, *};
+use super::{
+    parts::{breaker_config, hedge_config},
+    *,
+};
 use crate::policy::PerKeyPolicy;
 
 /// Returns the cap of the learnt delay of a policy with attempts of at most 100 ms.
@@ -26,29 +29,12 @@ fn delay_cap(cap: Option<Duration>) -> Option<Duration> {
     }
 }
 
-/// `Downstream::layer` builds these types, with the layers in the order of their names.
-#[test]
-fn the_order_is_the_documented_one() {
-    fn check<T>(order: &[&str]) {
-        let name = std::any::type_name::<T>();
-        let places = order.iter().map(|layer| name.find(&format!("::{layer}")));
-        let places: Vec<_> = places.collect();
-        assert!(places.iter().all(Option::is_some), "{name}");
-        assert!(places.is_sorted(), "{name}");
-    }
-    check::<Stack<(), ClassifyResult>>(&["WithDeadline<", "Either<", "Retry<", "Attempt<"]);
-    // The layer of a key follows the service in its type, so that of the inner `PerKey` comes first.
-    let attempt = ["PerKey<", "Shared<", "BreakerLayer", "ConcurrencyLayer"];
-    check::<AttemptStack<(), ClassifyResult>>(&attempt);
-    let shared = ["Throttle<", "Concurrency<", "Breaker<", "Timeout<", "Sent<"];
-    check::<SharedStack<(), ClassifyResult>>(&shared);
-}
-
 /// Configs derived from a valid policy are valid, from the shortest to the longest attempt
 /// timeout.
 #[test]
 fn every_part_of_a_valid_policy_is_built() {
     let adaptive = ConcurrencyConfig::default().adaptive(AdaptiveConfig::default());
+    let all = AdaptiveConfig::default().max(1_000).initial(201).min(201);
     let floor = |floor| HedgeDelay::Quantile(Quantile::default().floor(floor));
     let (short, long) = (Duration::from_millis(1), Duration::MAX / 4);
     for (attempt, delay) in [
@@ -61,12 +47,26 @@ fn every_part_of_a_valid_policy_is_built() {
             .retry(None)
             .hedge(HedgeConfig::new().delay(delay))
             .throttle(ThrottleConfig::new())
-            .concurrency(adaptive.clone().max(1_000))
-            .per_key(PerKeyPolicy::new().concurrency(adaptive.clone()))
+            .concurrency(ConcurrencyConfig::default().adaptive(all.clone()))
             .circuit_breaker(BreakerConfig::new().window(breaker::Window::Count(10)));
-        let downstream = Downstream::new("users", policy, ClassifyResult).unwrap();
+        let downstream = Downstream::new("users", policy.clone(), ClassifyResult).unwrap();
         assert!(matches!(downstream.attempts, Either::Right(_)));
         assert!(downstream.throttle().is_some() && downstream.concurrency().is_some());
+        if attempt == long {
+            continue; // No key is idle for as long.
+        }
+        let of_key = PerKeyPolicy::new()
+            .concurrency(adaptive.clone())
+            .circuit_breaker(policy.circuit_breaker.clone());
+        let fixed = HedgeConfig::new().delay(HedgeDelay::Fixed(Duration::ZERO));
+        let policy = policy
+            .circuit_breaker(None)
+            .throttle(None)
+            .hedge(fixed)
+            .per_key(of_key);
+        let downstream = Downstream::with_optional_breaker("users", policy, ClassifyResult);
+        let downstream = downstream.unwrap();
+        assert!(downstream.breaker_per_key().is_some());
         assert!(downstream.concurrency_per_key().is_some());
     }
 }
@@ -91,4 +91,30 @@ fn the_attempt_timeout_caps_a_learnt_delay() {
     let ms = Duration::from_millis;
     assert_eq!(delay_cap(None), Some(ms(100)));
     assert_eq!(delay_cap(Some(ms(60))), Some(ms(60)));
+}
+
+/// The breaker of a key is above the queue of the downstream.
+#[test]
+fn key_21_the_times_of_a_breaker_are_longer_by_the_wait_below() {
+    let seconds = Duration::from_secs;
+    let times = |breaker: BreakerConfig, attempt: Option<Duration>, wait| {
+        let policy = Policy::new().attempt_timeout(attempt);
+        let config = breaker_config(&breaker, &policy, wait);
+        (config.slow_call, config.unanswered, config.probe_lease)
+    };
+    let breaker = || BreakerConfig::new().probe_lease(seconds(5));
+    let slow = || breaker().slow_call(seconds(2));
+    for (breaker, attempt, expected) in [
+        (breaker(), None, (None, None, 6)),
+        (breaker(), Some(2), (None, Some(2), 6)),
+        (breaker(), Some(4), (None, Some(3), 9)),
+        (slow(), Some(4), (Some(3), Some(3), 9)),
+        (slow().unanswered(seconds(7)), None, (Some(3), Some(8), 6)),
+    ] {
+        let (slow, unanswered, lease) = expected;
+        let expected = (slow.map(seconds), unanswered.map(seconds), seconds(lease));
+        assert_eq!(times(breaker, attempt.map(seconds), seconds(1)), expected);
+    }
+    let own = (Some(seconds(2)), Some(seconds(2)), seconds(8));
+    assert_eq!(times(slow(), Some(seconds(4)), Duration::ZERO), own);
 }

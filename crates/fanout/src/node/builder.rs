@@ -47,6 +47,15 @@ impl<Req> PlanBuilder<Req> {
     /// [`WithCall`](tower_fanout_layers::WithCall). For a type of your own without metadata, write
     /// `impl CallContext for MyRequest {}`.
     ///
+    /// The error of the service must be `Into<BranchError>`. [`LayerError`], [`BoxError`], [`CallError`] and the
+    /// errors of this crate are. For an error of another crate, put a [`LayerErrorLayer`] below the layers. For an
+    /// error of yours, implement `From<MyError> for BranchError`.
+    ///
+    /// [`LayerError`]: tower_fanout_layers::LayerError
+    /// [`BoxError`]: tower_fanout_layers::BoxError
+    /// [`CallError`]: tower_fanout_layers::CallError
+    /// [`LayerErrorLayer`]: tower_fanout_layers::LayerErrorLayer
+    ///
     /// Of the metadata that `make` sets, the [key](field@tower_fanout_layers::Call::key) is kept. Without one, the
     /// node has the key of the whole request.
     pub fn node<S, R, F>(&mut self, name: &str, service: S, make: F) -> Node<'_, Req, S::Response>
@@ -202,7 +211,7 @@ impl<Req, T> Node<'_, Req, T> {
         self.bind(|node| node.cut_fallback(fallback))
     }
 
-    /// Sets the downstream that the node calls. Its latency is learnt from the answers, and its
+    /// Sets the downstream that the node calls. Its latency is learnt from the answers, unless it has a policy per key, and its
     /// worst case is used by [`Plan::check`].
     ///
     /// Without a downstream, the worst case of the node is one attempt of unbounded duration, the

@@ -3,15 +3,11 @@
 mod builder;
 mod node_order_cache;
 
-use std::{
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::{fmt, sync::Arc};
 
 use tokio::time::Instant;
 use tower::{Service, ServiceExt};
-use tower_fanout_layers::{Call, CallContext};
+use tower_fanout_layers::{Call, CallContext, panic};
 
 pub use self::builder::{Node, PlanBuilder};
 use self::node_order_cache::NodeOrderCache;
@@ -192,7 +188,7 @@ impl<Req> BoundPlan<Req> {
     /// fallback panics.
     pub(crate) fn cut_fallback(&self, node: usize, cut: Cut) -> Option<BoxErasedCall> {
         let fallback = self.inner.nodes[node].cut_fallback.as_ref()?;
-        catch_unwind(AssertUnwindSafe(|| fallback(cut))).ok()?
+        panic::catch(|| fallback(cut)).ok()?
     }
 
     /// Returns the downstream of `node`, if it was set.
@@ -223,8 +219,7 @@ impl<Req> BoundPlan<Req> {
         let Some(when) = &self.inner.nodes[node].when else {
             return Ok(Ok(true));
         };
-        catch_unwind(AssertUnwindSafe(|| when(request)))
-            .map_err(|_| SelectError::ConditionPanicked { node })
+        panic::catch(|| when(request)).map_err(|_| SelectError::ConditionPanicked { node })
     }
 }
 

@@ -29,7 +29,10 @@ impl NodeOrderCache {
         let order = current_order(plan, nodes, now);
         Self {
             latest: Mutex::new((now, Arc::new(order))),
-            learns: nodes.iter().any(|node| node.profile.is_some()),
+            learns: nodes.iter().any(|node| {
+                let profile = node.profile.as_deref();
+                profile.is_some_and(|profile| profile.expected().learns())
+            }),
         }
     }
 

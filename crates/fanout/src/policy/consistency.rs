@@ -1,5 +1,7 @@
 //! Checks the parts of a policy against each other.
 
+mod per_key;
+
 use std::time::Duration;
 
 use tower_fanout_layers::{
@@ -20,32 +22,32 @@ pub(super) fn errors(policy: &Policy) -> Vec<ConfigError> {
         total_allows_an_attempt,
         pauses_within_total,
         wait_within_total,
-        wait_of_key_within_total,
         window_of_two_attempts,
-        window_of_key_of_two_attempts,
-        limit_of_key_below_limit,
-        breaker_of_key_opens_first,
         retry_or_hedge,
         hedge_within_attempt,
     ];
-    rules.into_iter().filter_map(|rule| rule(policy)).collect()
+    let own = rules.into_iter().filter_map(|rule| rule(policy));
+    let per_key = policy.per_key.iter();
+    own.chain(per_key.flat_map(|per_key| per_key::errors(policy, per_key)))
+        .collect()
 }
 
-/// Returns an error of `field`, whose value is `got`, unless `is_valid`.
+/// Returns an error of `field`, whose value `got` does not fit that of `other`, unless `is_valid`.
 fn require(
     is_valid: bool,
-    field: &'static str,
+    [field, other]: [&'static str; 2],
     rule: String,
     got: Duration,
 ) -> Option<ConfigError> {
     let message = format!("must be {rule}, got {}", written(got));
-    (!is_valid).then(|| ConfigError::new(field, message))
+    (!is_valid).then(|| ConfigError::new(field, message).compared_with(other))
 }
 
 fn attempt_within_total(policy: &Policy) -> Option<ConfigError> {
     let (attempt, total) = (policy.attempt_timeout?, policy.total_timeout?);
     let rule = format!("<= total_timeout ({})", written(total));
-    require(attempt <= total, "attempt_timeout", rule, attempt)
+    let fields = ["attempt_timeout", "total_timeout"];
+    require(attempt <= total, fields, rule, attempt)
 }
 
 /// Without an attempt timeout, an attempt is sent only if at least `MIN_USEFUL` is left.
@@ -53,7 +55,7 @@ fn total_allows_an_attempt(policy: &Policy) -> Option<ConfigError> {
     let total = policy.total_timeout?;
     let is_valid = policy.attempt_timeout.is_some() || total >= MIN_USEFUL;
     let rule = format!(">= {} if attempt_timeout is off", written(MIN_USEFUL));
-    require(is_valid, "total_timeout", rule, total)
+    require(is_valid, ["total_timeout", "attempt_timeout"], rule, total)
 }
 
 /// A call whose pauses fill the total timeout has no time for a further attempt.
@@ -63,19 +65,15 @@ fn pauses_within_total(policy: &Policy) -> Option<ConfigError> {
     (pauses >= total).then(|| {
         let (pauses, total) = (written(pauses), written(total));
         let message = format!(
-            "the pauses between attempts must be < total_timeout ({total}) in total, got {pauses}"
+            "the pauses between attempts must be < total_timeout ({total}) together, got {pauses}; lower base or \
+             max_attempts, or raise total_timeout"
         );
-        ConfigError::new("retry", message)
+        ConfigError::new("retry", message).compared_with("total_timeout")
     })
 }
 
 fn wait_within_total(policy: &Policy) -> Option<ConfigError> {
     wait_within(policy, policy.concurrency.as_ref()?, "concurrency.max_wait")
-}
-
-fn wait_of_key_within_total(policy: &Policy) -> Option<ConfigError> {
-    let limit = policy.per_key.as_ref()?.concurrency.as_ref()?;
-    wait_within(policy, limit, "per_key.concurrency.max_wait")
 }
 
 fn wait_within(
@@ -85,51 +83,34 @@ fn wait_within(
 ) -> Option<ConfigError> {
     let (wait, total) = (longest_wait(limit), policy.total_timeout?);
     let rule = format!("<= total_timeout ({})", written(total));
-    require(wait <= total, field, rule, wait)
+    require(wait <= total, [field, "total_timeout"], rule, wait)
 }
 
 fn window_of_two_attempts(policy: &Policy) -> Option<ConfigError> {
     let breaker = policy.circuit_breaker.as_ref()?;
-    window_of(policy, breaker, "circuit_breaker.window")
-}
-
-fn window_of_key_of_two_attempts(policy: &Policy) -> Option<ConfigError> {
-    let breaker = policy.per_key.as_ref()?.circuit_breaker.as_ref()?;
-    window_of(policy, breaker, "per_key.circuit_breaker.window")
+    window_of(policy, breaker, "circuit_breaker.window", Duration::ZERO)
 }
 
 /// A shorter window forgets each timed-out call before the next one times out, so it never has
-/// enough calls.
-fn window_of(policy: &Policy, breaker: &BreakerConfig, field: &'static str) -> Option<ConfigError> {
-    let attempt = policy.attempt_timeout?;
+/// enough calls. A call waits up to `wait` below the breaker.
+fn window_of(
+    policy: &Policy,
+    breaker: &BreakerConfig,
+    field: &'static str,
+    wait: Duration,
+) -> Option<ConfigError> {
+    let longest = policy.attempt_timeout?.saturating_add(wait);
     let Window::Time(window) = breaker.window else {
         return None;
     };
-    let is_valid = window >= attempt.saturating_mul(2);
-    let rule = format!(">= twice attempt_timeout ({})", written(attempt));
-    require(is_valid, field, rule, window)
-}
-
-/// With an equal limit, the calls of one key could take all permits of the downstream.
-fn limit_of_key_below_limit(policy: &Policy) -> Option<ConfigError> {
-    let of_key = policy.per_key.as_ref()?.concurrency.as_ref()?.max;
-    let max = policy.concurrency.as_ref()?.max;
-    let message = format!("must be < concurrency.max ({max}), got {of_key}");
-    (of_key >= max).then(|| ConfigError::new("per_key.concurrency.max", message))
-}
-
-/// With an equal number of failures in a row, one key could open the circuit of all keys.
-fn breaker_of_key_opens_first(policy: &Policy) -> Option<ConfigError> {
-    let of_key = policy.per_key.as_ref()?.circuit_breaker.as_ref()?;
-    let all = policy.circuit_breaker.as_ref()?.consecutive_failures?;
-    let got = match of_key.consecutive_failures {
-        Some(of_key) if of_key < all => return None,
-        Some(of_key) => of_key.to_string(),
-        None => "off".to_owned(),
+    let name = if wait.is_zero() {
+        "attempt_timeout"
+    } else {
+        "attempt_timeout and concurrency.max_wait"
     };
-    let message = format!("must be < circuit_breaker.consecutive_failures ({all}), got {got}");
-    let field = "per_key.circuit_breaker.consecutive_failures";
-    Some(ConfigError::new(field, message))
+    let is_valid = window >= longest.saturating_mul(2);
+    let rule = format!(">= twice {name} ({})", written(longest));
+    require(is_valid, [field, "attempt_timeout"], rule, window)
 }
 
 /// Together they would multiply the attempts, and each would use a budget of its own.
@@ -137,10 +118,10 @@ fn retry_or_hedge(policy: &Policy) -> Option<ConfigError> {
     let (retry, hedge) = (policy.retry.as_ref()?, policy.hedge.as_ref()?);
     let message = format!(
         "cannot be combined with retry, because max_hedges {} and max_attempts {} would multiply; \
-         set `retry: off`",
+         set retry: off",
         hedge.max_hedges, retry.max_attempts
     );
-    Some(ConfigError::new("hedge", message))
+    Some(ConfigError::new("hedge", message).compared_with("retry"))
 }
 
 /// An attempt that times out is followed by a hedge anyway, so a longer delay has no effect.
@@ -154,7 +135,7 @@ fn hedge_within_attempt(policy: &Policy) -> Option<ConfigError> {
         _ => return None,
     };
     let rule = format!("< attempt_timeout ({})", written(attempt));
-    require(delay < attempt, field, rule, delay)
+    require(delay < attempt, [field, "attempt_timeout"], rule, delay)
 }
 
 #[cfg(test)]
@@ -162,20 +143,19 @@ mod tests {
     use tower_fanout_layers::{config::Validate, hedge::HedgeConfig};
 
     use super::*;
-    use crate::policy::PerKeyPolicy;
 
-    fn ms(ms: u64) -> Duration {
+    pub(super) fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
     }
 
     /// Returns the errors of the default policy after `edit`.
-    fn errors_after(edit: impl FnOnce(&mut Policy)) -> Vec<String> {
+    pub(super) fn errors_after(edit: impl FnOnce(&mut Policy)) -> Vec<String> {
         let mut policy = Policy::default();
         edit(&mut policy);
         policy.errors().iter().map(ToString::to_string).collect()
     }
 
-    fn hedge(policy: &mut Policy, delay: HedgeDelay) {
+    pub(super) fn hedge(policy: &mut Policy, delay: HedgeDelay) {
         let mut hedge = HedgeConfig::default();
         hedge.delay = delay;
         (policy.retry, policy.hedge) = (None, Some(hedge));
@@ -191,68 +171,11 @@ mod tests {
         })
     }
 
-    const VALID: [&str; 0] = [];
+    pub(super) const VALID: [&str; 0] = [];
 
     #[test]
     fn the_default_policy_is_valid() {
         assert_eq!(errors_after(|_| {}), VALID);
-    }
-
-    /// Returns the errors of a policy with these parts per key, whose own limit is 10, and whose own breaker
-    /// opens after 3 failures in a row.
-    fn errors_per_key(per_key: PerKeyPolicy) -> Vec<String> {
-        errors_after(|policy| {
-            policy.total_timeout = Some(ms(4_000));
-            policy.concurrency = Some(ConcurrencyConfig::new().max(10));
-            policy.circuit_breaker = Some(BreakerConfig::new().consecutive_failures(3));
-            policy.per_key = Some(per_key);
-        })
-    }
-
-    #[test]
-    fn key_19_a_limit_of_a_key_leaves_permits_to_the_others() {
-        let of = |max| {
-            errors_per_key(PerKeyPolicy::new().concurrency(ConcurrencyConfig::new().max(max)))
-        };
-        assert_eq!(of(9), VALID);
-        let error = "per_key.concurrency.max: must be < concurrency.max (10), got 10";
-        assert_eq!(of(10), [error]);
-        let wait = ConcurrencyConfig::new().max(9).queue(1).max_wait(ms(4_001));
-        let error = "per_key.concurrency.max_wait: must be <= total_timeout (4s), got 4s 1ms";
-        assert_eq!(
-            errors_per_key(PerKeyPolicy::new().concurrency(wait)),
-            [error]
-        );
-    }
-
-    #[test]
-    fn key_19_a_breaker_of_a_key_opens_before_that_of_all_keys() {
-        let of = |breaker| errors_per_key(PerKeyPolicy::new().circuit_breaker(breaker));
-        assert_eq!(of(BreakerConfig::new().consecutive_failures(2)), VALID);
-        for (failures, got) in [(Some(3), "3"), (None, "off")] {
-            let error = format!(
-                "per_key.circuit_breaker.consecutive_failures: must be < \
-                 circuit_breaker.consecutive_failures (3), got {got}"
-            );
-            assert_eq!(
-                of(BreakerConfig::new().consecutive_failures(failures)),
-                [error]
-            );
-        }
-        let short = BreakerConfig::new().window(Window::Time(ms(3_999)));
-        let error =
-            "per_key.circuit_breaker.window: must be >= twice attempt_timeout (2s), got 3s 999ms";
-        assert_eq!(of(short.consecutive_failures(2)), [error]);
-    }
-
-    #[test]
-    fn key_19_a_policy_per_key_has_a_part() {
-        let error = "per_key.concurrency: expected \"concurrency\" or \"circuit_breaker\", or both; got neither";
-        assert_eq!(errors_per_key(PerKeyPolicy::new()), [error]);
-        let limit = ConcurrencyConfig::new().max(1);
-        let error = "per_key.max_keys: must be within 1 to 10000000, got 0";
-        let per_key = PerKeyPolicy::new().concurrency(limit).max_keys(0);
-        assert_eq!(errors_per_key(per_key), [error]);
     }
 
     #[test]
@@ -275,6 +198,12 @@ mod tests {
         let error = "attempt_timeout: must be >= 1ms, got 999us";
         assert_eq!(attempt(Duration::from_micros(999)), [error]);
         assert_eq!(attempt(ms(0)), ["attempt_timeout: must be >= 1ms, got 0s"]);
+        let none = |policy: &mut Policy| policy.total_timeout = Some(ms(0));
+        assert_eq!(
+            errors_after(none),
+            ["total_timeout: must be >= 1ms, got 0s"],
+            "nothing is compared with it"
+        );
 
         let total = |attempt, total| {
             errors_after(|policy| {
@@ -301,7 +230,8 @@ mod tests {
             })
         };
         assert_eq!(of(151), VALID);
-        let error = "retry: the pauses between attempts must be < total_timeout (150ms) in total, got 150ms";
+        let error = "retry: the pauses between attempts must be < total_timeout (150ms) together, got 150ms; lower base or \
+                     max_attempts, or raise total_timeout";
         assert_eq!(of(150), [error]);
     }
 
@@ -352,7 +282,7 @@ mod tests {
             policy.retry = retry;
         };
         let error = "hedge: cannot be combined with retry, because max_hedges 1 and max_attempts 3 would multiply; \
-             set `retry: off`";
+             set retry: off";
         assert_eq!(errors_after(both), [error]);
         assert_eq!(
             errors_after(|policy| hedge(policy, HedgeDelay::Never)),

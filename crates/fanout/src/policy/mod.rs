@@ -20,8 +20,10 @@ use tower_fanout_layers::{
 pub use self::per_key::PerKeyPolicy;
 
 config! {
-    /// Configuration of the layers around one [`Downstream`](crate::Downstream). Each part has a
-    /// default. `None` turns a part off; in a configuration file, the word `off` or null does.
+    /// Configuration of the layers around one [downstream](crate::Downstream). Each part has a default, and can
+    /// be turned off.
+    ///
+    /// `None` turns a part off. In a configuration file, the word `off` or null does.
     ///
     /// By default, an attempt may take 2 s, and retries, the circuit breaker and the concurrency limit are
     /// on. Hedging, the throttle and the total timeout are off. [`Downstream`](crate::Downstream)
@@ -51,6 +53,7 @@ config! {
         /// off: only the deadline of the request ends a call.
         #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::duration::option"))]
         #[cfg_attr(feature = "schemars", schemars(with = "Option<config::schema::Duration>"))]
+        #[cfg_attr(feature = "schemars", schemars(example = &"800ms"))]
         pub total_timeout: Option<Duration> = None,
         /// Maximum time of an attempt, without its wait in the queue of the concurrency limit. At least
         /// 1 ms. Defaults to 2 s.
@@ -67,7 +70,7 @@ config! {
         /// argument only. To apply the lists, pass the classifier
         /// `ClassifyHttp::new().with(policy.classify.clone())?`.
         pub classify: ClassifyConfig = ClassifyConfig::default(),
-        /// Retries. Defaults to [`RetryConfig::default`]: at most 3 attempts, with a random pause of at
+        /// Retries. By [default](RetryConfig::default), at most 3 attempts, with a random pause of at
         /// most 50 ms before the second and at most 100 ms before the third. Retries are limited to 20 %
         /// of the first attempts, plus 3 per second.
         ///
@@ -84,39 +87,52 @@ config! {
         /// on, set `retry` to `None` first:
         /// `Policy::new().retry(None).hedge(HedgeConfig::default())`. [`HedgeConfig::default`] sends one
         /// hedge. Requests that are not idempotent are not hedged.
+        ///
+        /// A learnt delay is that of the calls of all keys. Beside [breakers per
+        /// key](field@PerKeyPolicy::circuit_breaker), the delay must be fixed.
         #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
         #[cfg_attr(feature = "schemars", schemars(with = "Option<HedgeConfig>"))]
         pub hedge: Option<HedgeConfig> = None,
-        /// The circuit breaker. Defaults to [`BreakerConfig::default`]: once the
+        /// The circuit breaker. By [default](BreakerConfig::default), once the
         /// last 10 s hold 20 calls, the circuit opens if half of them have failed, and before that, after
         /// 5 failures in a row. It first stays open for 5 s to 6 s.
+        ///
+        /// The breaker counts the calls of all keys. It must be off if each key has [a breaker of its
+        /// own](field@PerKeyPolicy::circuit_breaker).
         #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
         #[cfg_attr(feature = "schemars", schemars(with = "Option<BreakerConfig>"))]
         pub circuit_breaker: Option<BreakerConfig> = Some(BreakerConfig::default()),
         /// Client-side throttling while the downstream rejects most calls. Defaults to off.
+        ///
+        /// The throttle counts the calls of all keys. It must be off if each key has [a breaker of its
+        /// own](field@PerKeyPolicy::circuit_breaker).
         #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
         #[cfg_attr(feature = "schemars", schemars(with = "Option<ThrottleConfig>"))]
         pub throttle: Option<ThrottleConfig> = None,
-        /// The limit on concurrent calls. Defaults to [`ConcurrencyConfig::default`]: 100 calls at once,
+        /// The limit on concurrent calls. By [default](ConcurrencyConfig::default), 100 calls at once,
         /// without a queue.
         #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
         #[cfg_attr(feature = "schemars", schemars(with = "Option<ConcurrencyConfig>"))]
         pub concurrency: Option<ConcurrencyConfig> = Some(ConcurrencyConfig::default()),
-        /// A further limit and a further circuit breaker for each key of the calls, such as the tenant.
-        /// Defaults to off.
+        /// A further limit, a circuit breaker, or both for each key of the calls, such as the tenant. Defaults to
+        /// off.
+        ///
+        /// With a limit only, [`circuit_breaker`](Self::circuit_breaker) may stay on: the failures of one key then
+        /// open it for all keys.
         #[cfg_attr(feature = "serde", serde(with = "tower_fanout_layers::config::option"))]
         #[cfg_attr(feature = "schemars", schemars(with = "Option<PerKeyPolicy>"))]
         pub per_key: Option<PerKeyPolicy> = None,
     }
 }
 
-/// Minimum attempt timeout. Values that are derived from it, such as half of it, stay greater than
+/// Minimum attempt timeout, which no total timeout can be below. Values that are derived from it, such as half of it, stay greater than
 /// zero.
 const MIN_ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1);
 
 impl Validate for Policy {
     fn errors(&self) -> Vec<ConfigError> {
-        let mut errors = ConfigErrors::default()
+        ConfigErrors::default()
+            .at_least("total_timeout", self.total_timeout, MIN_ATTEMPT_TIMEOUT)
             .at_least("attempt_timeout", self.attempt_timeout, MIN_ATTEMPT_TIMEOUT)
             .nested("classify", &self.classify)
             .nested("retry", &self.retry)
@@ -125,9 +141,8 @@ impl Validate for Policy {
             .nested("throttle", &self.throttle)
             .nested("concurrency", &self.concurrency)
             .nested("per_key", &self.per_key)
-            .into_vec();
-        errors.extend(consistency::errors(self));
-        errors
+            .comparisons(consistency::errors(self))
+            .into_vec()
     }
 }
 
@@ -185,6 +200,12 @@ pub(crate) const fn longest_wait(limit: &ConcurrencyConfig) -> Duration {
     } else {
         Duration::ZERO
     }
+}
+
+/// Returns the longest time that a call waits for a permit of the downstream.
+pub(crate) fn shared_wait(policy: &Policy) -> Duration {
+    let limit = policy.concurrency.as_ref();
+    limit.map_or(Duration::ZERO, longest_wait)
 }
 
 /// Returns the sum of the first `count` pauses of a call, each at its maximum.

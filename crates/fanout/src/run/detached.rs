@@ -2,13 +2,13 @@
 
 use std::{
     future::Future,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use tokio::time::{Sleep, sleep_until};
+use tower_fanout_layers::{Deadline, panic};
 
 use super::{
     Run,
@@ -32,7 +32,7 @@ impl Future for Detached {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut index = 0;
         while let Some(cell) = self.cells.get_mut(index) {
-            match catch_unwind(AssertUnwindSafe(|| cell.as_mut().poll(cx))) {
+            match panic::catch(|| cell.as_mut().poll(cx)) {
                 Ok(Poll::Pending) => index += 1,
                 _ => discard(self.cells.swap_remove(index)),
             }
@@ -68,12 +68,15 @@ impl<Req> Run<Req> {
         if !cells.is_empty() {
             let deadline = self.call.deadline;
             // Outside a tokio runtime, the timer or the spawn panics. Then the calls are dropped.
-            let _ = catch_unwind(AssertUnwindSafe(|| {
-                spawn(Box::pin(Detached {
-                    cells,
-                    deadline: deadline.map(|deadline| Box::pin(sleep_until(deadline.instant()))),
-                }));
-            }));
+            let mut detached = Detached {
+                cells,
+                deadline: None,
+            };
+            let _ = panic::catch(|| {
+                let timer = |deadline: Deadline| Box::pin(sleep_until(deadline.instant()));
+                detached.deadline = deadline.map(timer);
+                spawn(Box::pin(detached));
+            });
         }
     }
 }

@@ -10,7 +10,6 @@ mod wakers;
 
 use std::{
     fmt, mem,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -19,7 +18,7 @@ use std::{
 
 use futures_util::Stream;
 use tokio::time::Instant;
-use tower_fanout_layers::{Call, Deadline};
+use tower_fanout_layers::{Call, Deadline, panic};
 
 pub use self::recorder::RunObserver;
 pub(crate) use self::scratch::ScratchPool;
@@ -282,7 +281,7 @@ impl<Req> Run<Req> {
         let waker = scratch.wakers.waker(node);
         let mut cx = Context::from_waker(&waker);
         self.clock.mark_polled();
-        let polled = catch_unwind(AssertUnwindSafe(|| cell.as_mut().poll(&mut cx)));
+        let polled = panic::catch(|| cell.as_mut().poll(&mut cx));
         match polled {
             Ok(Poll::Pending) => {}
             Ok(Poll::Ready(Ok(()))) => self.complete(node, Completion::Answered),
@@ -346,9 +345,7 @@ impl<Req> Run<Req> {
         self.clock.add_due(due);
         // Restricts `Answers` to the nodes that `node` depends on while its request is made.
         self.answers.reader = Some(node);
-        let started = catch_unwind(AssertUnwindSafe(|| {
-            self.bound.start(node, &self.request, &self.answers, &call)
-        }));
+        let started = panic::catch(|| self.bound.start(node, &self.request, &self.answers, &call));
         self.answers.reader = None;
         // Making the request is not the service's time, so the clock is read after it.
         self.branches[node].started = Some(self.clock.start(self.running == 0));
