@@ -9,6 +9,7 @@ use tower_fanout::nearest_name;
 
 use super::{
     ConditionError,
+    former::constant,
     operation::{Operator, spelling},
     syntax::{Syntax, literal, operands},
     types::{FUNCTIONS, MACROS, TYPE_NAMES, Type},
@@ -27,6 +28,7 @@ pub(super) fn check(syntax: &Syntax) -> Result<(), ConditionError> {
     let mut checker = Checker {
         syntax,
         variables: Vec::new(),
+        is_suggestion: false,
     };
     let root = syntax.root();
     let result = checker.type_of(root)?;
@@ -39,20 +41,44 @@ pub(super) fn check(syntax: &Syntax) -> Result<(), ConditionError> {
         None => format!("expected a condition of type bool, got {result}"),
     };
     let error = syntax.error(root, message);
-    Err(error.help(match (written, &result) {
-        (Some(written), Type::Text) => format!("compare the value, as in {written} == 'a'"),
-        (Some(written), Type::Map(_)) => format!("compare a member, as in {written}.name == 'a'"),
-        _ => "compare the value, as in size(tier) > 3".to_owned(),
-    }))
+    let (of, example) = match (written, &result) {
+        (Some(written), Type::Text) => ("the value", format!("{written} == 'a'")),
+        (Some(written), Type::Map(_)) => ("a member", format!("{written}.name == 'a'")),
+        _ => ("the value", "size(tier) > 3".to_owned()),
+    };
+    Err(checker.suggest(error, &format!("compare {of}, as in"), &example))
 }
 
 pub(super) struct Checker<'s> {
     pub(super) syntax: &'s Syntax,
     /// The variables of a comprehension and their types. Empty outside of one.
     variables: Vec<(&'s str, Type)>,
+    /// `true` if the expression is a suggestion itself, for whose mistakes nothing is suggested.
+    is_suggestion: bool,
 }
 
 impl<'s> Checker<'s> {
+    /// Adds the help `{before} {code}` to the error, unless `code` has a mistake itself.
+    pub(super) fn suggest(
+        &self,
+        error: ConditionError,
+        before: &str,
+        code: &str,
+    ) -> ConditionError {
+        let fits = |syntax: Syntax| {
+            let mut checker = Checker {
+                syntax: &syntax,
+                variables: self.variables.clone(),
+                is_suggestion: true,
+            };
+            checker.type_of(syntax.root()).is_ok()
+        };
+        match !self.is_suggestion && Syntax::parse(code).is_ok_and(fits) {
+            true => error.help(format!("{before} {code}")),
+            false => error,
+        }
+    }
+
     pub(super) fn type_of(&mut self, expression: &'s IdedExpr) -> Checked {
         match &expression.expr {
             Expr::Literal(value) => self.literal(expression, value),
@@ -99,6 +125,9 @@ impl<'s> Checker<'s> {
                 let known = Root::RESERVED.join(", ");
                 let message = format!("unknown name \"{name}\"; expected one of {known}");
                 let error = self.syntax.error(expression, message);
+                if let Some(constant) = constant(name) {
+                    return Err(error.help(format!("write {constant}")));
+                }
                 return Err(match nearest_name(name, Root::RESERVED) {
                     Some(near) => error.help(format!("did you mean \"{near}\"?")),
                     None => error.help(format!("write a text in quotes, as in '{name}'")),
@@ -133,7 +162,7 @@ impl<'s> Checker<'s> {
         if matches!(&value.expr, Expr::Ident(root) if root == "header")
             && HeaderName::try_from(name).is_err()
         {
-            let message = format!("no request has the header \"{name}\"");
+            let message = format!("expected a header name, got \"{name}\"");
             let error = self.syntax.error(expression, message);
             return Err(error.help("write a name such as header['x-client']"));
         }
@@ -194,7 +223,7 @@ impl<'s> Checker<'s> {
                 );
                 let message = format!("expected {expected} in the list, got {own}");
                 let error = self.syntax.error(item, message);
-                return Err(error.help("write a list with values of one type"));
+                return Err(error.help("write items of one type, such as texts in quotes"));
             }
         }
         Ok(Type::List(all.unwrap_or(Type::Dyn).into()))
@@ -202,7 +231,7 @@ impl<'s> Checker<'s> {
 
     fn comprehension(&mut self, expression: &'s IdedExpr, of: &'s ComprehensionExpr) -> Checked {
         if !self.variables.is_empty() || has_comprehension(&of.iter_range) {
-            let message = "all, exists, exists_one, filter and map cannot be nested, nor be used on a result of each other";
+            let message = "all, exists, exists_one, filter and map must not be inside each other, or be called on a result of each other";
             let error = self.syntax.error(expression, message);
             return Err(
                 error.help("use one of them on a list of the request, or compare items by index")
@@ -266,7 +295,13 @@ impl<'s> Checker<'s> {
         let error = self.syntax.error(place, message);
         Err(match given.get(wrong) {
             Some(one) if one.is_number() && is_method => {
-                error.help("write string(…) around the number")
+                let place = arguments[wrong];
+                let written = spelling(place).unwrap_or_else(|| "…".into());
+                let text = match place.expr {
+                    Expr::Literal(_) => format!("'{written}'"),
+                    _ => format!("string({written})"),
+                };
+                self.suggest(error, "write", &text)
             }
             _ => error,
         })

@@ -33,10 +33,28 @@ pub(super) fn check(syntax: &Syntax) -> Result<u64, ConditionError> {
         return Ok(steps);
     }
     let message = format!(
-        "the condition can take {steps} steps, at most {MAX_STEPS} are allowed; a list of a request can have {MAX_ITEMS} items, and a text {MAX_VALUE} bytes"
+        "the condition is too costly: {steps} steps for lists of {MAX_ITEMS} items and texts of {MAX_VALUE} bytes, of {MAX_STEPS} allowed"
     );
-    let error = syntax.error(syntax.root(), message);
-    Err(error.help("do less for each item of a list, or join fewer texts"))
+    let advice = "compare fewer members of each item, join fewer texts, or use several nodes";
+    let parts = parts(syntax.root()).into_iter();
+    let parts = parts.map(|part| (estimator.estimate(part).steps, part));
+    Err(match parts.max_by_key(|(steps, _)| *steps) {
+        Some((own, part)) if own > steps / 2 && own < steps => {
+            let error = syntax.error(part, message);
+            error.help(format!("the part here takes {own} of them; {advice}"))
+        }
+        _ => syntax.error(syntax.root(), message).help(advice),
+    })
+}
+
+/// Returns the operands of `&&`, `||` and `!` that are not such operations themselves.
+fn parts(expression: &IdedExpr) -> Vec<&IdedExpr> {
+    match &expression.expr {
+        Expr::Call(call) if Operator::of(&call.func_name) == Some(Operator::Logical) => {
+            call.args.iter().flat_map(parts).collect()
+        }
+        _ => vec![expression],
+    }
 }
 
 /// The cost of an expression, and the largest value that it can have.

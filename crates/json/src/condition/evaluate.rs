@@ -32,7 +32,10 @@ pub(super) fn evaluate(
         return Err(EvalError::TooLarge(reference.clone()));
     }
     match result {
-        Ok(value) => is_true(&value).ok_or(EvalError::NotBoolean),
+        Ok(value) => {
+            let cause = || EvalError::NotBoolean(chosen(expression, &context));
+            is_true(&value).ok_or_else(cause)
+        }
         Err(error) => {
             // Finding the cause repeats parts of the evaluation, in half of the steps that it may take.
             let levels = MAX_STEPS / 2 / steps.max(1);
@@ -64,6 +67,17 @@ fn cause(
         }
         (_, Some(reference)) => EvalError::Unusable(Some(reference)),
         (_, None) => EvalError::Unusable(operands.into_iter().find_map(first_reference)),
+    }
+}
+
+/// Returns the first value of the request that the result of `expression` is read from.
+fn chosen(expression: &IdedExpr, context: &Context<'_, '_>) -> Option<Reference> {
+    match &expression.expr {
+        Expr::Call(call) if call.func_name == operators::CONDITIONAL => {
+            let branch = evaluated(expression, context).into_iter().next()?;
+            chosen(branch, context)
+        }
+        _ => first_reference(expression),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Rewrites conditions of the language before CEL, a part of Jinja, for the messages about them.
 
-use super::syntax::{RESERVED, Syntax};
+use super::{Condition, syntax::RESERVED};
 
 /// Maximum nesting of a condition that is rewritten.
 const DEEPEST: usize = 32;
@@ -15,18 +15,33 @@ const PRODUCT: u8 = 5;
 const UNARY: u8 = 6;
 const VALUE: u8 = 7;
 
+/// A condition of the former language.
+pub(super) struct Former<'t> {
+    /// The first word or sign that CEL does not have.
+    pub(super) token: &'t str,
+    /// The number of its first character, from 1.
+    pub(super) column: usize,
+    /// The condition in CEL.
+    pub(super) rewritten: String,
+}
+
 /// Returns `text` in CEL, if it is a condition of the former language and the result is a condition of CEL.
-pub(super) fn rewrite(text: &str) -> Option<String> {
+pub(super) fn rewrite(text: &str) -> Option<Former<'_>> {
     let mut rewriter = Rewriter {
         tokens: tokens(text),
         place: 0,
         depth: 0,
-        is_former: false,
+        former: None,
     };
     let rewritten = rewriter.expression(CHOICE)?;
     let is_whole = rewriter.place == rewriter.tokens.len();
-    let is_former = rewriter.is_former && is_whole && Syntax::parse(&rewritten.text).is_ok();
-    is_former.then_some(rewritten.text)
+    let (offset, token) = *rewriter.tokens.get(rewriter.former?)?;
+    let is_former = is_whole && Condition::compile(&rewritten.text).is_ok();
+    is_former.then(|| Former {
+        token,
+        column: text[..offset].chars().count() + 1,
+        rewritten: rewritten.text,
+    })
 }
 
 /// An expression of CEL.
@@ -55,27 +70,55 @@ impl Rewritten {
         }
     }
 
-    /// Returns the test for the presence of the value.
+    /// Returns the test for the presence of the value. For an item of a list, this is a test of the size.
     fn presence(&self) -> Self {
+        let is_index = |key: &str| key.bytes().all(|byte| byte.is_ascii_digit());
         match &self.member {
+            Some((of, Ok(key))) if is_index(key) => {
+                Self::new(format!("size({of}) > {key}"), RELATION)
+            }
             Some((of, Ok(key))) => Self::new(format!("{key} in {of}"), RELATION),
             Some((of, Err(name))) => Self::new(format!("has({of}.{name})"), VALUE),
             None => Self::new("true", VALUE),
         }
     }
+
+    /// Returns the test for the absence of the value.
+    fn absence(&self) -> Self {
+        Self::new(format!("!{}", self.presence().at(VALUE)), UNARY)
+    }
+
+    /// Returns `true` for a member of which every value is a string, and therefore never `null`.
+    fn is_text(&self) -> bool {
+        let texts = ["query", "header", "route"];
+        let of = self.member.as_ref().map(|(of, _)| &**of);
+        of.is_some_and(|of| texts.contains(&of))
+    }
 }
 
 struct Rewriter<'t> {
-    tokens: Vec<&'t str>,
+    /// The tokens with their offsets in bytes.
+    tokens: Vec<(usize, &'t str)>,
     place: usize,
     depth: usize,
-    /// `true` if a word or sign was read that CEL does not have.
-    is_former: bool,
+    /// The index of the first token that CEL does not have.
+    former: Option<usize>,
 }
 
 impl<'t> Rewriter<'t> {
     fn peek(&self) -> &'t str {
-        self.tokens.get(self.place).copied().unwrap_or_default()
+        self.at(self.place)
+    }
+
+    /// Returns the token at `place`, or an empty text after the last one.
+    fn at(&self, place: usize) -> &'t str {
+        self.tokens.get(place).map_or("", |(_, token)| token)
+    }
+
+    /// Notes that CEL does not have the token at `place`.
+    fn note_former(&mut self, place: usize) {
+        let first = self.former.unwrap_or(place);
+        self.former = Some(first.min(place));
     }
 
     fn next(&mut self) -> &'t str {
@@ -102,7 +145,9 @@ impl<'t> Rewriter<'t> {
 
     /// Rewrites `operator`, which is the next token, and the operand after it.
     fn binary(&mut self, left: Rewritten, operator: &str, level: u8) -> Option<Rewritten> {
-        self.is_former |= FORMER_OPERATORS.contains(&self.next());
+        if FORMER_OPERATORS.contains(&self.next()) {
+            self.note_former(self.place - 1);
+        }
         if operator == "not in" {
             self.next();
         }
@@ -115,11 +160,23 @@ impl<'t> Rewriter<'t> {
                 CHOICE,
             ));
         }
-        let right = self.expression(level + 1)?.at(level + 1);
-        let left = left.at(level);
+        let right = self.expression(level + 1)?;
+        let is_null = left.is_text() && right.text == "null";
         Some(match operator {
-            "not in" => Rewritten::new(format!("!({left} in {right})"), UNARY),
-            _ => Rewritten::new(format!("{left} {operator} {right}"), level),
+            "==" if is_null => left.absence(),
+            "!=" if is_null => left.presence(),
+            "not in" if right.is_text() => {
+                let text = format!("!{}.contains({})", right.text, left.text);
+                Rewritten::new(text, UNARY)
+            }
+            "not in" => {
+                let (left, right) = (left.at(level), right.at(level + 1));
+                Rewritten::new(format!("!({left} in {right})"), UNARY)
+            }
+            _ => {
+                let (left, right) = (left.at(level), right.at(level + 1));
+                Rewritten::new(format!("{left} {operator} {right}"), level)
+            }
         })
     }
 
@@ -130,9 +187,10 @@ impl<'t> Rewriter<'t> {
             "or" | "||" => ("||", OR),
             "and" | "&&" => ("&&", AND),
             same @ ("==" | "!=" | "<" | "<=" | ">" | ">=" | "in") => (same, RELATION),
-            "not" if self.tokens.get(self.place + 1) == Some(&"in") => ("not in", RELATION),
+            "not" if self.at(self.place + 1) == "in" => ("not in", RELATION),
             "~" => ("+", SUM),
             same @ ("+" | "-") => (same, SUM),
+            "//" => ("/", PRODUCT),
             same @ ("*" | "/" | "%") => (same, PRODUCT),
             _ => return None,
         })
@@ -148,7 +206,7 @@ impl<'t> Rewriter<'t> {
 
     fn operand(&mut self) -> Option<Rewritten> {
         if self.skip("not") {
-            self.is_former = true;
+            self.note_former(self.place - 1);
             // Unlike `!`, `not` takes a whole comparison.
             let operand = self.expression(RELATION)?;
             return Some(Rewritten::new(format!("!{}", operand.at(VALUE)), UNARY));
@@ -175,7 +233,7 @@ impl<'t> Rewriter<'t> {
             "(" => self.in_brackets(")"),
             "[" => self.in_brackets("]"),
             name if is_value(name) => {
-                let value = Rewritten::new(name, VALUE);
+                let value = Rewritten::new(self.word(name), VALUE);
                 match self.peek() {
                     // A call, which only CEL has.
                     "(" => {
@@ -190,12 +248,27 @@ impl<'t> Rewriter<'t> {
         }
     }
 
+    /// Returns the token before `place`, a value, in CEL.
+    fn word(&mut self, name: &'t str) -> &'t str {
+        match constant(name) {
+            Some(constant) if self.peek() != "(" => {
+                self.note_former(self.place - 1);
+                constant
+            }
+            _ => name,
+        }
+    }
+
     /// Rewrites what is in brackets: a group, or a list, which was also written in parentheses.
     fn in_brackets(&mut self, end: &str) -> Option<Rewritten> {
-        let is_list_after_in = self.place >= 2 && self.tokens[self.place - 2] == "in";
+        let start = self.place.saturating_sub(1);
+        let is_list_after_in = start > 0 && self.at(start - 1) == "in";
         let items = self.list(end)?;
-        if end == "]" || items.len() != 1 || is_list_after_in {
-            self.is_former |= end == ")";
+        let is_list = is_list_after_in && !items.first().is_some_and(|item| item.starts_with('['));
+        if end == "]" || items.len() != 1 || is_list {
+            if end == ")" {
+                self.note_former(start);
+            }
             return Some(Rewritten::new(format!("[{}]", items.join(", ")), VALUE));
         }
         Some(Rewritten::new(format!("({})", items[0]), VALUE))
@@ -221,7 +294,7 @@ impl<'t> Rewriter<'t> {
             return None;
         }
         if RESERVED.contains(&name) {
-            self.is_former = true;
+            self.note_former(self.place - 1);
             let key = format!("'{name}'");
             return Some(Rewritten {
                 member: Some((of.clone(), Ok(key.clone()))),
@@ -251,13 +324,13 @@ impl<'t> Rewriter<'t> {
     /// Rewrites a filter, such as `|int`.
     fn filter(&mut self, value: Rewritten) -> Option<Rewritten> {
         self.next();
-        self.is_former = true;
+        self.note_former(self.place - 1);
         let name = self.next();
         let mut arguments = match self.skip("(") {
             true => self.list(")")?,
             false => Vec::new(),
         };
-        let presence = value.presence().text;
+        let presence = value.presence().at(OR);
         let text = value.at(VALUE);
         Some(match (name, arguments.pop()) {
             ("int", None) => Rewritten::new(format!("int({text})"), VALUE),
@@ -275,14 +348,15 @@ impl<'t> Rewriter<'t> {
     /// Rewrites a test, such as `is not defined`.
     fn test(&mut self, value: Rewritten) -> Option<Rewritten> {
         self.next();
-        self.is_former = true;
+        self.note_former(self.place - 1);
         let is_negated = self.skip("not");
         let name = self.next();
         let argument = match name {
             "startingwith" | "endingwith" | "in" => Some(self.unary()?),
             _ => None,
         };
-        let presence = value.presence();
+        let (presence, absence) = (value.presence(), value.absence());
+        let is_text = value.is_text();
         let text = value.at(VALUE);
         let of_type = |name: &str| format!("type({text}) == {name}");
         // A group that `primary` has rewritten keeps its parentheses.
@@ -290,7 +364,11 @@ impl<'t> Rewriter<'t> {
         let argument = argument.trim_start_matches('(').trim_end_matches(')');
         let tested = match name {
             "defined" => presence,
-            "undefined" => Rewritten::new(format!("!{}", presence.at(VALUE)), UNARY),
+            "undefined" => absence,
+            "none" if is_text => match is_negated {
+                true => return Some(presence),
+                false => absence,
+            },
             "none" => Rewritten::new(format!("{text} == null"), RELATION),
             "string" => Rewritten::new(of_type("string"), RELATION),
             "boolean" => Rewritten::new(of_type("bool"), RELATION),
@@ -308,7 +386,17 @@ impl<'t> Rewriter<'t> {
 }
 
 /// Operators that CEL does not have, or that it writes in another way.
-const FORMER_OPERATORS: [&str; 5] = ["and", "if", "not", "or", "~"];
+const FORMER_OPERATORS: [&str; 6] = ["//", "and", "if", "not", "or", "~"];
+
+/// Returns the constant of CEL that `name` is in other languages.
+pub(super) fn constant(name: &str) -> Option<&'static str> {
+    match name {
+        "True" => Some("true"),
+        "False" => Some("false"),
+        "None" | "none" => Some("null"),
+        _ => None,
+    }
+}
 
 /// Returns `true` if `token` is a name, a number or a string.
 fn is_value(token: &str) -> bool {
@@ -318,8 +406,8 @@ fn is_value(token: &str) -> bool {
         && is_word(token)
 }
 
-/// Splits `text` into strings, words, numbers and operators.
-fn tokens(text: &str) -> Vec<&str> {
+/// Splits `text` into strings, words, numbers and operators, each with its offset in bytes.
+fn tokens(text: &str) -> Vec<(usize, &str)> {
     let (mut tokens, mut rest) = (Vec::new(), text.trim_start());
     while let Some(first) = rest.chars().next() {
         let is_part = |one: char| one.is_alphanumeric() || one == '_';
@@ -330,13 +418,13 @@ fn tokens(text: &str) -> Vec<&str> {
                 .unwrap_or(rest.len()),
             _ if is_part(first) => rest.find(|one| !is_part(one)).unwrap_or(rest.len()),
             _ => {
-                let double = ["==", "!=", "<=", ">=", "&&", "||"];
+                let double = ["==", "!=", "<=", ">=", "&&", "||", "//"];
                 let is_double = double.iter().any(|two| rest.starts_with(two));
                 if is_double { 2 } else { first.len_utf8() }
             }
         };
         let (token, after) = rest.split_at(length);
-        tokens.push(token);
+        tokens.push((text.len() - rest.len(), token));
         rest = after.trim_start();
     }
     tokens

@@ -24,6 +24,8 @@
 //! - As in all CEL, `a && b` is `false` and `a || b` is `true` if one operand alone decides so, even if the other one
 //!   is an error.
 //! - The division of two integers is an integer, and no operator but a comparison takes an integer and a double.
+//! - To be compared with a double, an integer is rounded to one. Above 2^53 several integers are equal to the same double,
+//!   so compare large integers with integers.
 //! - The result must be a boolean.
 //!
 //! # Cost
@@ -133,8 +135,8 @@ pub enum EvalError {
     Unusable(Option<Reference>),
     /// The condition uses a value that is larger than a condition can use.
     TooLarge(Reference),
-    /// The result is not a boolean.
-    NotBoolean,
+    /// The result is not a boolean. Holds the first value that it is read from, or `None` if it is from no value.
+    NotBoolean(Option<Reference>),
 }
 
 impl fmt::Display for EvalError {
@@ -144,7 +146,7 @@ impl fmt::Display for EvalError {
             Self::Unusable(_) => f.write_str(
                 "the condition applies an operation to a value that does not support it",
             ),
-            Self::NotBoolean => f.write_str("the result of the condition is not a boolean"),
+            Self::NotBoolean(_) => f.write_str("the result of the condition is not a boolean"),
             Self::TooLarge(reference) => {
                 write!(f, "the value of {reference} is too large for a condition")
             }
@@ -171,11 +173,11 @@ impl Condition {
     /// the language before CEL, the help is the condition in CEL.
     pub fn parse(text: &str) -> Result<Self, ConditionError> {
         Self::compile(text).map_err(|error| match former::rewrite(text) {
-            Some(rewritten) => ConditionError {
-                message: "expected a condition in CEL, got one in the former language".to_owned(),
-                help: Some(format!("write {rewritten}")),
-                ..error
-            },
+            Some(former) => {
+                let message = format!("\"{}\" is not CEL", former.token);
+                let error = ConditionError::new(message, former.column);
+                error.help(format!("write {}", former.rewritten))
+            }
             None => error,
         })
     }

@@ -9,7 +9,7 @@ use super::{
     ConditionError,
     check::{Checked, Checker},
     syntax::{literal, member},
-    types::Type,
+    types::{TYPE_NAMES, Type},
 };
 
 /// An operator, by the rule for its operands.
@@ -115,7 +115,11 @@ impl<'s> Checker<'s> {
             .syntax
             .error(wrong, format!("expected bool, got {got}{shown}"));
         Err(match written.filter(|_| *got == Type::Text) {
-            Some(written) => error.help(format!("compare the value, as in {written} == 'a'")),
+            Some(written) => self.suggest(
+                error,
+                "compare the value, as in",
+                &format!("{written} == 'a'"),
+            ),
             None => error,
         })
     }
@@ -139,14 +143,18 @@ impl<'s> Checker<'s> {
             let written = spelling(left).map_or_else(String::new, |one| format!(" ({one})"));
             let message =
                 format!("expected an item of the {list} before \"in\", got {item}{written}");
-            return Err(self.syntax.error(left, message));
+            let error = self.syntax.error(left, message);
+            return Err(match converted((left, item), (right, list)) {
+                Some((before, code)) => self.suggest(error, before, &code),
+                None => error,
+            });
         }
         let message = format!("expected a list or a map after \"in\", got {list}");
         let error = self.syntax.error(right, message);
         Err(match (spelling(left), spelling(right)) {
-            (Some(part), Some(whole)) if *list == Type::Text => error.help(format!(
-                "write {whole}.contains({part}), or a list such as [{whole}]"
-            )),
+            (Some(part), Some(whole)) if *list == Type::Text => {
+                self.suggest(error, "write", &format!("{whole}.contains({part})"))
+            }
             _ => error.help("write a list in brackets, as in tier in ['free', 'pro']"),
         })
     }
@@ -171,7 +179,7 @@ impl<'s> Checker<'s> {
         let error = self.syntax.error(expression, message);
         let fixed = cure(symbol, (left, first), (right, second));
         match fixed {
-            Some(fixed) => error.help(fixed),
+            Some((before, code)) => self.suggest(error, before, &code),
             None if matches!((first, second), (Type::Map(_), _) | (_, Type::Map(_))) => {
                 error.help("compare the members of the map one by one")
             }
@@ -201,7 +209,11 @@ impl<'s> Checker<'s> {
         let error = self
             .syntax
             .error(left, format!("\"-\" in {whole}.{name} is a subtraction"));
-        Err(error.help(format!("write {whole}['{name}'] if it is a name")))
+        Err(self.suggest(
+            error,
+            "for a name with \"-\", write",
+            &format!("{whole}['{name}']"),
+        ))
     }
 }
 
@@ -225,17 +237,28 @@ fn is_ordered(first: &Type, second: &Type) -> bool {
     orders(first) && orders(second) && first.is_comparable(second)
 }
 
-/// Returns what to write instead of an operation on a text and another type, or on two types of numbers.
+/// Returns what to write instead of an operation on a text and another type, or on two types of numbers: words, and the
+/// expression after them.
 fn cure(
     symbol: &str,
     (left, first): (&IdedExpr, &Type),
     (right, second): (&IdedExpr, &Type),
-) -> Option<String> {
+) -> Option<(&'static str, String)> {
     let (mut one, mut other) = (spelling(left)?, spelling(right)?);
+    let names_type = |of: &IdedExpr| literal(of).is_some_and(|name| TYPE_NAMES.contains(&name));
     // Texts are added to texts. For other operators, the side that is not written out is converted.
     let converts_left = match (first, second) {
         (Type::Null, Type::Text) => return Some(absent(&other, right)),
         (Type::Text, Type::Null) => return Some(absent(&one, left)),
+        (Type::Name, Type::Text) if names_type(right) => {
+            return Some(("write", format!("{one} {symbol} {}", literal(right)?)));
+        }
+        (Type::Text, Type::Name) if names_type(left) => {
+            return Some(("write", format!("{} {symbol} {other}", literal(left)?)));
+        }
+        // Tiers have names, which are no numbers.
+        (Type::Text, _) if one == "tier" && symbol != "+" => return Some(tier()),
+        (_, Type::Text) if other == "tier" && symbol != "+" => return Some(tier()),
         (Type::Text, _) => symbol != "+" && !is_literal(left),
         (_, Type::Text) => symbol == "+" || is_literal(right),
         _ => first.is_number(),
@@ -251,16 +274,58 @@ fn cure(
         _ => return None,
     };
     *value = format!("{function}({value})");
-    Some(format!("write {one} {symbol} {other}"))
+    Some(("write", format!("{one} {symbol} {other}")))
 }
 
-/// Returns the help for a comparison of a text with `null`.
-fn absent(written: &str, value: &IdedExpr) -> String {
+/// Returns what to write instead of a search in a list whose items have another type: words, and the expression after
+/// them.
+fn converted(
+    (left, item): (&IdedExpr, &Type),
+    (right, list): (&IdedExpr, &Type),
+) -> Option<(&'static str, String)> {
+    let (Type::List(of), Expr::List(items)) = (list, &right.expr) else {
+        return None;
+    };
+    let (written, is_text) = (spelling(left)?, *item == Type::Text);
+    let converts =
+        is_text && (of.is_number() || **of == Type::Bool) || item.is_number() && **of == Type::Text;
+    if !converts || is_literal(left) {
+        return None;
+    }
+    if written == "tier" {
+        return Some(tier());
+    }
+    let items: Option<Vec<_>> = items.elements.iter().map(spelling).collect();
+    let items = items?.join(", ");
+    Some(("write", format!("{of}({written}) in [{items}]")))
+}
+
+/// Returns the help for a comparison of a text with `null`: words, and the expression after them.
+fn absent(written: &str, value: &IdedExpr) -> (&'static str, String) {
     match member(value) {
-        Some(_) => format!("a text is never null; write !has({written}) if it may be missing"),
-        None => format!("{written} is never null"),
+        Some((_, name)) if written.ends_with(']') => {
+            let of = member(value)
+                .and_then(|(of, _)| spelling(of))
+                .unwrap_or_default();
+            (ABSENT, format!("!({} in {of})", quoted(name)))
+        }
+        Some(_) => (ABSENT, format!("!has({written})")),
+        None => (
+            "a string is never null; compare it, as in",
+            format!("{written} == ''"),
+        ),
     }
 }
+
+/// Returns the help for a comparison of the tier with another type: words, and the expression after them.
+fn tier() -> (&'static str, String) {
+    (
+        "compare it with the name of a tier, as in",
+        "tier == 'free'".to_owned(),
+    )
+}
+
+const ABSENT: &str = "a string is never null; if it may be missing, write";
 
 const fn is_literal(expression: &IdedExpr) -> bool {
     matches!(expression.expr, Expr::Literal(_))

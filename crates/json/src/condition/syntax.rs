@@ -57,6 +57,15 @@ impl Syntax {
             let message = format!("expected at most {LONGEST} bytes, got {}", text.len());
             return Err(ConditionError::new(message, LONGEST + 1));
         }
+        if let Some(offset) = comment_after_operand(text) {
+            let column = text[..offset].chars().count() + 1;
+            let error = ConditionError::new("\"//\" begins a comment", column);
+            return Err(error.help("write / to divide, or put the comment on a line of its own"));
+        }
+        if let Some(offset) = has_of_has(text) {
+            let column = text[..offset].chars().count() + 1;
+            return Err(ConditionError::new(HAS, column).help(HOW_TO_WRITE_HAS));
+        }
         let (root, source) = parse_with_room(text).map_err(|error| match error {
             Some(error) => reworded(text, &error),
             None => ConditionError::new("expected an expression", 1),
@@ -97,6 +106,80 @@ impl Syntax {
         let before = self.text.get(..offset).unwrap_or_default();
         before.chars().count() + 1
     }
+}
+
+/// Returns the offset of the first comment that follows an operand on its line, and may be meant as a division.
+fn comment_after_operand(text: &str) -> Option<usize> {
+    let code = without_texts(text);
+    let mut starts = code.match_indices("//").map(|(offset, _)| offset);
+    starts.find(|offset| {
+        let before = code[..*offset].trim_end_matches([' ', '\t', '\r']);
+        before.ends_with(|one: char| one.is_alphanumeric() || "_)]'\"".contains(one))
+    })
+}
+
+/// Returns the offset of the first `has` of the result of another one. The parser takes both for one.
+fn has_of_has(text: &str) -> Option<usize> {
+    let code = without_texts(text);
+    let mut calls = code.match_indices("has").map(|(offset, _)| offset);
+    let is_part = |one: char| one.is_alphanumeric() || "_.".contains(one);
+    calls.find(|offset| {
+        let is_name = !code[..*offset].ends_with(is_part);
+        let inside = opened(&code[offset + "has".len()..])
+            .map(|inside| inside.trim_start_matches(|one: char| one.is_whitespace() || one == '('));
+        let inner = inside.and_then(|inside| inside.strip_prefix("has"));
+        is_name && inner.and_then(opened).is_some_and(ends_alone)
+    })
+}
+
+/// Returns the text after a bracket at the start of `code`.
+fn opened(code: &str) -> Option<&str> {
+    code.trim_start().strip_prefix('(')
+}
+
+/// Returns `true` if another bracket is closed directly after the one before `code`.
+fn ends_alone(code: &str) -> bool {
+    let mut depth = 1;
+    let end = code.char_indices().find(|(_, one)| {
+        match one {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            _ => {}
+        }
+        depth == 0
+    });
+    end.is_some_and(|(end, _)| code[end + 1..].trim_start().starts_with(')'))
+}
+
+/// Returns `text` with the characters inside of quotes and in comments as spaces, of which each has the length of its
+/// character.
+fn without_texts(text: &str) -> String {
+    let (mut quote, mut is_escaped, mut is_comment) = (None, false, false);
+    let mut code = String::with_capacity(text.len());
+    for one in text.chars() {
+        let is_hidden = match quote {
+            _ if is_comment => {
+                is_comment = one != '\n';
+                is_comment
+            }
+            Some(end) => {
+                quote = Some(end).filter(|end| *end != one || is_escaped);
+                is_escaped = one == '\\' && !is_escaped;
+                quote.is_some()
+            }
+            None => {
+                // The two slashes of a comment stay.
+                is_comment = code.ends_with('/') && one == '/';
+                quote = Some(one).filter(|one| "'\"".contains(*one));
+                false
+            }
+        };
+        match is_hidden {
+            true => code.extend(std::iter::repeat_n(' ', one.len_utf8())),
+            false => code.push(one),
+        }
+    }
+    code
 }
 
 type Parsed = Result<(IdedExpr, SourceInfo), Option<ParseError>>;
@@ -207,13 +290,14 @@ fn before(bracket: usize, name: &str, text: &str) -> usize {
     head.trim_end().len().saturating_sub(name.len())
 }
 
+/// Message and help for `has` of something else than a member.
+const HAS: &str = "has() expects a member of a value";
+const HOW_TO_WRITE_HAS: &str =
+    "write it as in has(query.page), and has(header['x-a']) as 'x-a' in header";
+
 /// Errors of the parser about what it understands, by a part of their texts: the message and the help in their place.
-const UNSUPPORTED: [(&str, &str, &str); 4] = [
-    (
-        "has() macro",
-        "has() expects a member of a value",
-        "write it as in has(query.page), and has(header['x-a']) as 'x-a' in header",
-    ),
+const UNSUPPORTED: [(&str, &str, &str); 6] = [
+    ("has() macro", HAS, HOW_TO_WRITE_HAS),
     (
         "unsupported syntax",
         "optional values (\"?\") are not supported",
@@ -223,6 +307,16 @@ const UNSUPPORTED: [(&str, &str, &str); 4] = [
         "simple name",
         "expected a name for the item",
         "write it as in list.exists(item, item > 1)",
+    ),
+    (
+        "string literal",
+        "invalid escape in a string",
+        "after \\u, write the four digits of a whole character; for a backslash, write \\\\",
+    ),
+    (
+        "bytes literal",
+        "bytes are not supported",
+        "remove the b before the quote",
     ),
     (
         "literal",
@@ -248,11 +342,16 @@ fn reworded(text: &str, error: &ParseError) -> ConditionError {
     }
     if error.msg.starts_with("Syntax error: OtherError") || error.msg.starts_with("error recovery")
     {
-        return ConditionError::new("expected fewer brackets inside each other", column);
+        let message = format!("brackets are nested more than {DEEPEST} deep");
+        return ConditionError::new(message, column).help("split the condition");
     }
     if rest.starts_with(['"', '\'']) && error.msg.contains("token recognition error") {
-        let message = "invalid string: its quote is not closed, or an escape in it is unknown";
-        return ConditionError::new(message, column);
+        let is_closed = rest.chars().skip(1).any(|one| rest.starts_with(one));
+        let (message, help) = match is_closed {
+            true => ("unknown escape in a string", "write \\\\ for a backslash"),
+            false => ("a string has no closing quote", "add the quote"),
+        };
+        return ConditionError::new(message, column).help(help);
     }
     unexpected(token(&rest), column)
 }
@@ -261,10 +360,12 @@ fn reworded(text: &str, error: &ParseError) -> ConditionError {
 fn unexpected(token: &str, column: usize) -> ConditionError {
     let error = ConditionError::new(format!("unexpected \"{token}\""), column);
     match token {
-        "" => ConditionError::new("unexpected end of the condition", column),
+        "" => ConditionError::new("unexpected end of the condition", column)
+            .help("add what is missing after the last operator or bracket"),
         "and" | "is" | "not" | "or" | "|" | "~" => {
             error.help("write the condition in CEL, as in has(query.page) && tier != 'free'")
         }
+        "=" => error.help("write == to compare"),
         word if RESERVED.contains(&word) => error.help(
             "the word is reserved; write a name with it in brackets, as in header['x-forwarded-for']",
         ),

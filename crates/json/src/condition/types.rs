@@ -47,7 +47,8 @@ impl Type {
             (Self::List(own), Self::List(other)) => {
                 own.or(*other).map(|item| Self::List(item.into()))
             }
-            (own, other) => own.is_comparable(&other).then_some(Self::Dyn),
+            (Self::Dyn, _) | (_, Self::Dyn) => Some(Self::Dyn),
+            _ => None,
         }
     }
 }

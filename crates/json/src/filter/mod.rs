@@ -75,26 +75,25 @@ impl Validate for FieldFilterConfig {
         let paths = self.target.iter().map(|path| ("target", path));
         let paths = paths.chain(self.allow.iter().map(|path| ("allow", path)));
         let paths = paths.chain(self.deny.iter().map(|path| ("deny", path)));
-        let mut paths = paths.chain(self.rename.keys().map(|path| ("rename", path)));
-        let errors =
-            paths.try_fold(
-                ConfigErrors::default(),
-                |errors, (field, path)| match Path::parse(path) {
-                    Ok(_) => Ok(errors),
-                    Err(reason) => Err(errors.unless(false, field, path::expected(path, reason))),
-                },
-            );
+        let paths = paths.chain(self.rename.keys().map(|path| ("rename", path)));
+        let errors = paths.fold(
+            ConfigErrors::default(),
+            |errors, (field, path)| match Path::parse(path) {
+                Ok(_) => errors,
+                Err(reason) => errors.unless(false, field, path::expected(path, reason)),
+            },
+        );
         // The other rules compare parsed paths.
-        let errors = match errors {
-            Ok(errors) => errors,
-            Err(errors) => return errors.into_vec(),
-        };
+        let errors = errors.into_vec();
+        if !errors.is_empty() {
+            return errors;
+        }
         let messages = self
             .rename
             .iter()
             .filter_map(|(old, new)| self.rename_error(old, &Path::parse(old).ok()?, new));
         messages
-            .fold(errors, |errors, message| {
+            .fold(ConfigErrors::default(), |errors, message| {
                 errors.unless(false, "rename", message)
             })
             .into_vec()

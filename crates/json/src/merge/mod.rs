@@ -67,7 +67,7 @@ pub enum MergeMode {
     /// One object with the members of all responses. A response that is not an object becomes a
     /// member with the name of its node, so that it is not lost.
     Flat,
-    /// Like [`Flat`](Self::Flat), but objects with the same name are merged too, at every depth.
+    /// Like [`flat`](Self::Flat), but objects with the same name are merged too, at every depth.
     Deep,
     /// An array with the items of all responses. A response that is not an array is one item.
     Concat,

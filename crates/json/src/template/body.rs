@@ -62,7 +62,7 @@ impl BodyParser<'_> {
         self.string(name)?;
         if self.references.len() > known {
             return Err(TemplateError::new(format!(
-                "placeholder in member name \"{name}\"; only values may have placeholders"
+                "a member name must not have a placeholder, got \"{name}\""
             )));
         }
         Ok(())

@@ -249,6 +249,14 @@ impl TemplateError {
     fn new(message: impl Into<Cow<'static, str>>) -> Self {
         Self(message.into())
     }
+
+    /// Adds the text that has the error, before the advice of the message.
+    fn got(self, text: &str) -> Self {
+        Self::new(match self.0.split_once("; ") {
+            Some((error, advice)) => format!("{error}, got \"{text}\"; {advice}"),
+            None => format!("{}, got \"{text}\"", self.0),
+        })
+    }
 }
 
 impl fmt::Display for TemplateError {
@@ -395,7 +403,7 @@ impl Reference {
         };
         if path.contains('*') {
             return Err(TemplateError::new(format!(
-                "\"*\" has no meaning in a placeholder; name one value in {{{text}}}"
+                "\"*\" has no meaning in the placeholder {{{text}}}; name one value"
             )));
         }
         let mut steps = path.split('.').map(str::trim);
@@ -411,7 +419,7 @@ impl Reference {
         let is_header = |name: &String| HeaderName::try_from(name).is_ok();
         if root == Root::Header && !path.iter().all(is_header) {
             return Err(TemplateError::new(format!(
-                "expected the name of a header, such as {{header.x-client}}, got {{{text}}}"
+                "expected a header name, as in {{header.x-client}}, got {{{text}}}"
             )));
         }
         match (&root, path.len()) {

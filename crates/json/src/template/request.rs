@@ -92,10 +92,11 @@ impl RequestTemplate {
     /// defaults of its placeholders.
     pub fn new(method: Method, path: &str) -> Result<Self, TemplateError> {
         let mut references = Vec::new();
+        let written = path;
         let mut path = Template::parse(path, &mut references)?;
         for part in &mut path.parts {
             if let Part::Text(text) = part {
-                *text = encode_path(text)?;
+                *text = encode_path(text).map_err(|error| error.got(written))?;
             }
         }
         let length = path.texts().map(str::len).sum::<usize>();
@@ -111,12 +112,14 @@ impl RequestTemplate {
         });
         let sample: String = text.collect();
         if !sample.starts_with('/') {
-            return Err(TemplateError::new("a path must begin with \"/\""));
+            return Err(TemplateError::new("a path must begin with \"/\"").got(written));
         }
-        if sample.starts_with("//") || sample.split('/').any(is_dots) {
-            return Err(TemplateError::new(
-                "a path must not begin with \"//\" or contain \".\" or \"..\" segments",
-            ));
+        if sample.starts_with("//") {
+            return Err(TemplateError::new("a path must not begin with \"//\"").got(written));
+        }
+        if sample.split('/').any(is_dots) {
+            let message = "expected segments other than \".\" and \"..\", which servers remove";
+            return Err(TemplateError::new(message).got(written));
         }
         let template = Self {
             method,
@@ -168,7 +171,7 @@ impl RequestTemplate {
             HeaderName::try_from(name).map_err(|_| TemplateError::new("invalid header name"))?;
         if is_managed(&header) {
             return Err(TemplateError::new(format!(
-                "the gateway sets the header {header} itself; remove it from the request"
+                "the gateway sets the header \"{header}\" itself; remove it from the request"
             )));
         }
         let value = Template::parse(value, &mut self.references)?;
@@ -254,6 +257,15 @@ impl RequestTemplate {
                 reference.node = index_of(name);
             }
         }
+    }
+
+    /// Returns the request of a template without placeholders, which is always the same. Returns `None` if the
+    /// template has placeholders.
+    #[must_use]
+    pub fn fixed(&self) -> Option<Request<Bytes>> {
+        // The text of the template was checked, so without values it always renders.
+        let request = || self.render(&OnlyDefaults).ok();
+        self.references.is_empty().then(request).flatten()
     }
 
     /// Checks the values of `source` before any node has responded. Returns the finished request if
@@ -520,6 +532,20 @@ mod tests {
             let values: Vec<_> = values.iter().map(Reference::to_string).collect();
             assert_eq!(values, ["route.id"]);
         }
+    }
+
+    #[test]
+    fn a_template_without_placeholders_is_always_the_same_request() {
+        assert!(template().fixed().is_none());
+        let fixed = RequestTemplate::new(Method::POST, "/a b")
+            .and_then(|template| template.query("q", "x y"))
+            .and_then(|template| template.header("x-a", "1"))
+            .and_then(|template| template.body(&serde_json::json!({ "a": "{{1}}" })))
+            .unwrap();
+        let request = fixed.fixed().unwrap();
+        assert_eq!(request.uri(), "/a%20b?q=x%20y");
+        assert_eq!(request.headers()["x-a"], "1");
+        assert_eq!(request.body(), "{\"a\":\"{1}\"}");
     }
 
     #[test]

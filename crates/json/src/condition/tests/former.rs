@@ -1,6 +1,6 @@
 use super::*;
 
-const FORMER: &str = "expected a condition in CEL, got one in the former language";
+const FORMER: &str = "is not CEL";
 
 #[test]
 fn shows_conditions_of_the_former_language_in_cel() {
@@ -43,6 +43,19 @@ fn shows_conditions_of_the_former_language_in_cel() {
             "tier == 'x' ? body.a == 1 : false",
         ),
         ("body.null is none", "body['null'] == null"),
+        ("jwt.roles[0] is defined", "size(jwt.roles) > 0"),
+        ("jwt.roles[2] is not defined", "!(size(jwt.roles) > 2)"),
+        ("jwt.admin == True", "jwt.admin == true"),
+        ("False or jwt.admin != None", "false || jwt.admin != null"),
+        ("jwt.n // 2 == 1", "jwt.n / 2 == 1"),
+        ("query.a is none", "!has(query.a)"),
+        ("header.x is not none", "has(header.x)"),
+        (
+            "query.a == None or route['id'] != None",
+            "!has(query.a) || 'id' in route",
+        ),
+        ("'a' not in query.a", "!query.a.contains('a')"),
+        ("query.a is in(['x'])", "query.a in ['x']"),
         (
             "body.n is number and body.s is string",
             "type(body.n) in [int, uint, double] && type(body.s) == string",
@@ -53,7 +66,7 @@ fn shows_conditions_of_the_former_language_in_cel() {
         ),
     ] {
         let error = Condition::parse(text).unwrap_err();
-        assert_eq!(error.message, FORMER, "{text}");
+        assert!(error.message.ends_with(FORMER), "{text}: {error}");
         assert_eq!(error.help.unwrap(), format!("write {expected}"), "{text}");
         let rewritten = Condition::parse(expected);
         assert!(rewritten.is_ok(), "{expected}: {rewritten:?}");
@@ -72,9 +85,13 @@ fn does_not_rewrite_what_is_no_condition_of_the_former_language() {
         "tier in ('a'",
         "{% if %}",
         "a if b",
+        "query.a-b is defined",
+        "1 < query.a|int < 5",
+        "query[0] is defined",
+        "tier == 'a' // only True",
     ] {
         let error = Condition::parse(text).unwrap_err();
-        assert_ne!(error.message, FORMER, "{text}");
+        assert!(!error.message.ends_with(FORMER), "{text}: {error}");
     }
 }
 
@@ -93,4 +110,52 @@ fn bounds_the_nesting_of_conditions_that_are_rewritten() {
         let text = part.repeat(1000 / part.len());
         assert!(Condition::parse(&text).is_err());
     }
+}
+
+#[test]
+fn points_at_the_first_word_that_cel_does_not_have() {
+    for (text, column, token) in [
+        ("query['é'] == '' or tier is defined", 18, "or"),
+        ("not tier == 'a'", 1, "not"),
+        ("tier == 'a'\n  and query.b == '1'", 15, "and"),
+        ("tier in ('a', 'b')", 9, "("),
+        ("query.a|int > 3 or not has(query.b)", 8, "|"),
+    ] {
+        let error = Condition::parse(text).unwrap_err();
+        assert_eq!(error.message, format!("\"{token}\" is not CEL"), "{text}");
+        assert_eq!(error.column, column, "{text}");
+    }
+}
+
+/// Each help that says what to write, for operands of every type, is an expression without mistakes.
+#[test]
+fn suggests_only_expressions_without_mistakes() {
+    let operands = "query.a|header['x-a']|tier|jwt.roles[0]|body.n|type(body.id)|'int'|'a'|3|1.5|2u|true|None|null|[1]|query|size(tier)";
+    let operators = ["==", "<", "+", "*", "in", "&&", "-", "and", "not in", "//"];
+    let prose = ["/ to", "a list in", "items of", "the condition in"];
+    let pairs = operands
+        .split('|')
+        .flat_map(|left| operands.split('|').map(move |right| (left, right)));
+    let texts = pairs
+        .flat_map(|(left, right)| operators.map(|operator| format!("{left} {operator} {right}")));
+    let mut count = 0;
+    for text in texts {
+        let help = Condition::parse(&text).err().and_then(|error| error.help);
+        let help = help.unwrap_or_default();
+        let Some((_, code)) = help.split_once("write ") else {
+            continue;
+        };
+        if prose.iter().any(|prose| code.starts_with(prose)) {
+            continue;
+        }
+        count += 1;
+        // A suggestion of another type than bool is a part of a condition.
+        let compared = format!("({code}) == ({code})");
+        let refused = [code, &compared].map(|one| Condition::parse(one).err());
+        assert!(
+            refused.iter().any(Option::is_none),
+            "{text}: {help}: {refused:?}"
+        );
+    }
+    assert!(count > 100, "{count} suggestions");
 }

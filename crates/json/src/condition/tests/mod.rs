@@ -37,7 +37,7 @@ impl Known {
         let body = r#"{"n": 7, "big": 1E400, "nothing": null, "yes": true, "half": 0.5, "text": "Grün\n",
             "in": {"a.b": "x"}, "inner": {"c": {"d": [1]}}, "list": [1, "two", {"name": "three"}, [5], null],
             "items": [{"kind": "a", "price": 5}, {"kind": "b", "price": 12.5}], "lone": "\ud800",
-            "huge": 18446744073709551615, "n": 8}"#;
+            "huge": 18446744073709551615, "safe": 9007199254740993, "n": 8}"#;
         Self {
             texts: texts.into(),
             body: Json::parse(body.into()).unwrap(),
