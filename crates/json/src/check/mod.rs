@@ -13,6 +13,8 @@
 
 mod parse;
 mod scan;
+mod token;
+mod word;
 
 use std::{borrow::Cow, error::Error, fmt};
 

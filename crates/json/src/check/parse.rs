@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use super::{
     BadJson, MAX_DEPTH,
-    scan::{LONG, Long, is_white, plain_end},
+    scan::{LONG, Long},
+    token::{after, name, negative, number, scalar, short_name, skip, string, white},
 };
 
 /// The result of [`check`] for valid text.
@@ -23,250 +24,214 @@ pub(super) struct Checked {
 /// # Errors
 /// Returns an error if the text is invalid, is not UTF-8, or is nested deeper than [`MAX_DEPTH`].
 pub(super) fn check(text: &[u8]) -> Result<Checked, BadJson> {
-    std::str::from_utf8(text).map_err(|_| BadJson::Invalid)?;
-    let start = text.iter().position(|byte| !is_white(*byte));
-    let start = start.ok_or(BadJson::Invalid)?;
-    let mut reader = Reader {
-        text: &text[start..],
-        at: 0,
-        objects: 0,
-        depth: 0,
-        deepest: 0,
-        starts: [0; MAX_DEPTH],
-        long: Vec::new(),
-    };
-    let end = reader.value().ok_or_else(|| reader.error())?;
+    simdutf8::basic::from_utf8(text).map_err(|_| BadJson::Invalid)?;
+    let value = white(text);
+    let mut reader = Reader::new(value);
+    let rest = reader.value(value).ok_or_else(|| reader.error())?;
+    if !white(rest).is_empty() {
+        return Err(BadJson::Invalid);
+    }
     // Parts were recorded when they closed, so inner ones come before outer ones.
     reader.long.sort_unstable_by_key(|long| long.start);
     Ok(Checked {
-        range: start..start + end,
+        range: text.len() - value.len()..text.len() - rest.len(),
         depth: reader.deepest,
         long: reader.long,
     })
 }
 
-/// `Reader::objects` has one bit for each open bracket.
+/// `Reader::arrays` has one bit for each open bracket.
 const _: () = assert!(MAX_DEPTH <= u64::BITS as usize);
 
-struct Reader<'t> {
-    text: &'t [u8],
-    at: usize,
-    /// One bit for each open bracket, 1 for an object and 0 for an array. The lowest bit is the
+struct Reader {
+    /// Length of the text.
+    length: usize,
+    /// One bit for each open bracket, 1 for an array and 0 for an object. The lowest bit is the
     /// innermost.
-    objects: u64,
+    arrays: u64,
     depth: usize,
     deepest: usize,
     /// Index of each open bracket, outermost first.
     starts: [usize; MAX_DEPTH],
     long: Vec<Long>,
+    /// `true` after an attempt to open more than [`MAX_DEPTH`] brackets.
+    too_deep: bool,
 }
 
-// `inline(always)` keeps the whole loop of `check` in one function. Without it, the bench `merge` took
-// 3 to 28 % longer per case (least of four runs each, in turns).
-impl Reader<'_> {
-    /// Reads the only value of the text. Returns its end, or `None` if the text is not valid.
-    #[inline(always)]
-    fn value(&mut self) -> Option<usize> {
-        loop {
-            let mut more = self.begin()?;
-            while !more && self.depth > 0 {
-                more = self.proceed()?;
-            }
-            if !more {
-                break;
-            }
+impl Reader {
+    const fn new(text: &[u8]) -> Self {
+        Self {
+            length: text.len(),
+            arrays: 0,
+            depth: 0,
+            deepest: 0,
+            starts: [0; MAX_DEPTH],
+            long: Vec::new(),
+            too_deep: false,
         }
-        let end = self.at;
-        self.token().is_none().then_some(end)
     }
 
     /// Returns the reason why the last read failed.
-    #[cold]
-    fn error(&self) -> BadJson {
-        let last = self
-            .at
-            .checked_sub(1)
-            .map(|last| self.text[last.min(self.text.len() - 1)]);
-        match last {
-            Some(b'[' | b'{') if self.depth == MAX_DEPTH => BadJson::TooDeep,
-            _ => BadJson::Invalid,
+    const fn error(&self) -> BadJson {
+        if self.too_deep {
+            BadJson::TooDeep
+        } else {
+            BadJson::Invalid
         }
     }
 
-    /// Reads a scalar value or an opening bracket. Returns `true` if another value must follow,
-    /// which is the first of a non-empty object or array.
-    #[inline(always)]
-    fn begin(&mut self) -> Option<bool> {
-        match self.token()? {
-            b'"' => self.string()?,
-            b'{' => return self.open(true),
-            b'[' => return self.open(false),
-            b'-' => {
-                let first = self.take()?;
-                self.number(first)?;
+    /// Reads a value from its first byte on.
+    // Not inlined, because with its caller it would not fit in the registers.
+    #[inline(never)]
+    fn value<'t>(&mut self, text: &'t [u8]) -> Option<&'t [u8]> {
+        let mut first = *text.first()?;
+        let mut rest = text;
+        if !matches!(first, b'{' | b'[') {
+            return scalar(text);
+        }
+        loop {
+            let step = match self.begin(first, rest)? {
+                Step::Scalar(rest) => self.proceed(rest)?,
+                Step::Closed(rest) if self.depth > 0 => self.proceed(rest)?,
+                step => step,
+            };
+            (first, rest) = match step {
+                Step::Value(first, rest) => (first, rest),
+                Step::Scalar(rest) | Step::Closed(rest) => return Some(rest),
             }
-            first @ b'0'..=b'9' => self.number(first)?,
-            b't' => self.word(b"rue")?,
-            b'f' => self.word(b"alse")?,
-            b'n' => self.word(b"ull")?,
-            _ => return None,
         }
-        Some(false)
     }
 
-    /// Enters an object or array. Returns `false` if it is empty and has been left again.
+    /// Reads a scalar value, an opening bracket, or an empty object or array.
     #[inline(always)]
-    fn open(&mut self, object: bool) -> Option<bool> {
-        *self.starts.get_mut(self.depth)? = self.at - 1;
+    fn begin<'t>(&mut self, first: u8, text: &'t [u8]) -> Option<Step<'t>> {
+        let rest = if first == b'"' {
+            string(&text[1..])?
+        } else {
+            match first {
+                b'0'..=b'9' => number(text)?,
+                b'{' => return self.open_object(text),
+                b'[' => return self.open_array(text),
+                b'n' => after(text, b"null")?,
+                b't' => after(text, b"true")?,
+                b'f' => after(text, b"false")?,
+                b'-' => negative(text)?,
+                _ => return Step::next(skip(text)?),
+            }
+        };
+        Some(Step::Scalar(rest))
+    }
+
+    /// Reads an opening brace and the name of the first member, or an empty object.
+    #[inline(always)]
+    fn open_object<'t>(&mut self, text: &'t [u8]) -> Option<Step<'t>> {
+        self.open(text, false)?;
+        if let Some((first, rest)) = short_name(text, b"{\"") {
+            return Some(Step::Value(first, rest));
+        }
+        match white(&text[1..]) {
+            [b'}', rest @ ..] => {
+                self.close(rest);
+                Some(Step::Closed(rest))
+            }
+            rest => Step::next(name(rest)?),
+        }
+    }
+
+    /// Reads an opening bracket, or an empty array.
+    #[inline(always)]
+    fn open_array<'t>(&mut self, text: &'t [u8]) -> Option<Step<'t>> {
+        self.open(text, true)?;
+        match white(&text[1..]) {
+            [b']', rest @ ..] => {
+                self.close(rest);
+                Some(Step::Closed(rest))
+            }
+            rest => Step::next(rest),
+        }
+    }
+
+    /// Reads on after a value within an object or array, up to the next value or to the end of the
+    /// outermost one.
+    #[inline(always)]
+    fn proceed<'t>(&mut self, mut text: &'t [u8]) -> Option<Step<'t>> {
+        loop {
+            let array = self.arrays & 1 == 1;
+            if !array {
+                if let Some((first, rest)) = short_name(text, b",\"") {
+                    return Some(Step::Value(first, rest));
+                }
+                // The next object of an array leaves the open brackets as they are, and is not recorded.
+                if self.arrays & 2 == 2
+                    && let Some((first, rest)) = short_name(text, b"},{\"")
+                {
+                    return Some(Step::Value(first, rest));
+                }
+            }
+            text = match (text, array) {
+                ([b',', rest @ ..], true) => return Step::next(rest),
+                ([b',', rest @ ..], false) => return Step::next(name(rest)?),
+                ([b']', rest @ ..], true) | ([b'}', rest @ ..], false) => {
+                    self.close(rest);
+                    if self.depth == 0 {
+                        return Some(Step::Closed(rest));
+                    }
+                    rest
+                }
+                _ => skip(text)?,
+            };
+        }
+    }
+
+    /// Enters the object or array at the start of `text`.
+    #[inline(always)]
+    fn open(&mut self, text: &[u8], array: bool) -> Option<()> {
+        let Some(start) = self.starts.get_mut(self.depth) else {
+            self.too_deep = true;
+            return None;
+        };
+        *start = self.length - text.len();
         self.depth += 1;
         self.deepest = self.deepest.max(self.depth);
-        self.objects = self.objects << 1 | u64::from(object);
-        match (self.token()?, object) {
-            (b'}', true) | (b']', false) => {
-                self.close();
-                return Some(false);
-            }
-            (b'"', true) => self.name()?,
-            (_, true) => return None,
-            (_, false) => self.at -= 1,
-        }
-        Some(true)
-    }
-
-    /// Reads on after a value in an object or array. Returns `true` after a comma, when another
-    /// value must follow, and `false` after a closing bracket.
-    #[inline(always)]
-    fn proceed(&mut self) -> Option<bool> {
-        let object = self.objects & 1 == 1;
-        match (self.token()?, object) {
-            (b',', false) => return Some(true),
-            (b',', true) if self.token()? == b'"' => {
-                self.name()?;
-                return Some(true);
-            }
-            (b'}', true) | (b']', false) => self.close(),
-            _ => return None,
-        }
-        Some(false)
-    }
-
-    #[inline(always)]
-    fn close(&mut self) {
-        self.depth -= 1;
-        self.objects >>= 1;
-        let start = self.starts[self.depth];
-        if self.at - start >= LONG {
-            self.note(start);
-        }
-    }
-
-    /// Records the part from `start` to here, if it is nested and all brackets around it are
-    /// objects.
-    #[cold]
-    fn note(&mut self, start: usize) {
-        let by_names = self.objects == (1 << self.depth) - 1;
-        if self.depth > 0 && by_names {
-            let end = self.at;
-            self.long.push(Long { start, end });
-        }
-    }
-
-    /// Reads the rest of a member name after its opening quote, and the colon.
-    #[inline(always)]
-    fn name(&mut self) -> Option<()> {
-        self.string()?;
-        (self.token()? == b':').then_some(())
-    }
-
-    /// Reads the rest of a string after its opening quote.
-    #[inline(always)]
-    fn string(&mut self) -> Option<()> {
-        loop {
-            self.at = plain_end(self.text, self.at);
-            match self.take()? {
-                b'"' => return Some(()),
-                b'\\' => self.escape()?,
-                _ => return None,
-            }
-        }
-    }
-
-    /// Reads the rest of an escape after its backslash. Lone surrogates are accepted.
-    #[cold]
-    fn escape(&mut self) -> Option<()> {
-        match self.take()? {
-            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(()),
-            b'u' => {
-                let digits = self.text.get(self.at..self.at + 4)?;
-                self.at += 4;
-                digits.iter().all(u8::is_ascii_hexdigit).then_some(())
-            }
-            _ => None,
-        }
-    }
-
-    /// Reads the rest of a number after its first digit, which is `first`.
-    #[inline(always)]
-    fn number(&mut self, first: u8) -> Option<()> {
-        match first {
-            b'0' => {}
-            b'1'..=b'9' => self.skip_digits(),
-            _ => return None,
-        }
-        if self.eat(b'.') {
-            self.digits()?;
-        }
-        if self.eat(b'e') || self.eat(b'E') {
-            let _sign = self.eat(b'+') || self.eat(b'-');
-            self.digits()?;
-        }
+        self.arrays = self.arrays << 1 | u64::from(array);
         Some(())
     }
 
-    /// Reads one or more digits.
+    /// Leaves the object or array that ends before `rest`.
     #[inline(always)]
-    fn digits(&mut self) -> Option<()> {
-        let first = self.take()?;
-        self.skip_digits();
-        first.is_ascii_digit().then_some(())
-    }
-
-    #[inline(always)]
-    fn skip_digits(&mut self) {
-        while self.text.get(self.at).is_some_and(u8::is_ascii_digit) {
-            self.at += 1;
+    fn close(&mut self, rest: &[u8]) {
+        self.depth -= 1;
+        self.arrays >>= 1;
+        let (start, end) = (self.starts[self.depth], self.length - rest.len());
+        if end - start >= LONG {
+            self.note(start, end);
         }
     }
 
-    /// Reads the rest of `true`, `false` or `null`.
-    fn word(&mut self, rest: &[u8]) -> Option<()> {
-        self.at += rest.len();
-        (self.text.get(self.at - rest.len()..self.at)? == rest).then_some(())
-    }
-
-    #[inline(always)]
-    fn take(&mut self) -> Option<u8> {
-        let byte = self.text.get(self.at)?;
-        self.at += 1;
-        Some(*byte)
-    }
-
-    #[inline(always)]
-    fn eat(&mut self, byte: u8) -> bool {
-        let found = self.text.get(self.at) == Some(&byte);
-        self.at += usize::from(found);
-        found
-    }
-
-    /// Takes the next byte that is not white space.
-    #[inline(always)]
-    fn token(&mut self) -> Option<u8> {
-        loop {
-            let byte = self.take()?;
-            // The first test decides for most bytes.
-            if byte > b' ' || !is_white(byte) {
-                return Some(byte);
-            }
+    /// Records a part, if it is nested and all brackets around it are objects.
+    #[cold]
+    #[inline(never)]
+    fn note(&mut self, start: usize, end: usize) {
+        if self.depth > 0 && self.arrays == 0 {
+            self.long.push(Long { start, end });
         }
+    }
+}
+
+/// The part that was read last, with the text after it.
+enum Step<'t> {
+    /// The part before a value, with the first byte of the value.
+    Value(u8, &'t [u8]),
+    /// A scalar value within an object or array.
+    Scalar(&'t [u8]),
+    /// An object or array.
+    Closed(&'t [u8]),
+}
+
+impl<'t> Step<'t> {
+    /// A value follows.
+    #[inline(always)]
+    fn next(text: &'t [u8]) -> Option<Self> {
+        Some(Self::Value(*text.first()?, text))
     }
 }

@@ -1,33 +1,13 @@
 //! Iterates over the parts of valid JSON text. Strings and numbers are skipped, never parsed.
 //!
 //! The functions do not panic on other text, but their results are meaningless for it. They examine
-//! eight bytes at a time
-//! ([Bit Twiddling Hacks](https://graphics.stanford.edu/~seander/bithacks.html#ZeroInWord)).
+//! eight bytes at a time.
 
 use std::{borrow::Cow, fmt, iter};
 
 use serde::{Deserializer, de::Visitor};
 
-use super::Value;
-
-const ONES: u64 = u64::from_ne_bytes([1; 8]);
-const HIGH: u64 = ONES << 7;
-
-/// Returns a mask with the high bit set of each byte of `word` that equals `byte`.
-///
-/// Only the lowest set bit is reliable: a borrow can mark later bytes wrongly.
-#[inline]
-const fn first(word: u64, byte: u8) -> u64 {
-    let zero = word ^ (ONES * byte as u64);
-    zero.wrapping_sub(ONES) & !zero & HIGH
-}
-
-/// Returns a mask with the high bit set of exactly the bytes of `word` that equal `byte`.
-#[inline]
-const fn all(word: u64, byte: u8) -> u64 {
-    let zero = word ^ (ONES * byte as u64);
-    !(((zero & !HIGH) + !HIGH) | zero) & HIGH
-}
+use super::{Value, word};
 
 /// Returns the first eight bytes of `text`, the first in the lowest bits. Shorter text is padded
 /// with `0`, which no search matches.
@@ -48,7 +28,7 @@ fn find(text: &[u8], mut at: usize, marks: impl Fn(u64) -> u64) -> usize {
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
         let found = marks(load(rest));
         if found != 0 {
-            return at + found.trailing_zeros() as usize / 8;
+            return at + word::first(found);
         }
         at += 8;
     }
@@ -58,12 +38,8 @@ fn find(text: &[u8], mut at: usize, marks: impl Fn(u64) -> u64) -> usize {
 /// Returns the index of the first byte from `at` on that ends a plain run within a string: a quote,
 /// a backslash or a control character. Returns the length of `text` if it has no such byte.
 #[inline(always)]
-pub(super) fn plain_end(text: &[u8], at: usize) -> usize {
-    find(text, at, |word| {
-        // Bytes below 0x20, by the same borrow as in `first`.
-        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
-        control | first(word, b'"') | first(word, b'\\')
-    })
+fn plain_end(text: &[u8], at: usize) -> usize {
+    find(text, at, |word| word::special(word) & !word)
 }
 
 /// Returns the index after the closing quote of the string whose first character is at `at`.
@@ -113,8 +89,8 @@ impl<'t> Brackets<'t> {
         self.at = self.at.wrapping_add(8);
         let rest = self.text.get(self.at..).filter(|rest| !rest.is_empty())?;
         self.word = load(rest);
-        let mut quotes = all(self.word, b'"');
-        let backslashes = all(self.word, b'\\');
+        let mut quotes = word::equal(self.word, b'"');
+        let backslashes = word::equal(self.word, b'\\');
         if backslashes != 0 || self.escaping {
             quotes &= !self.escaped(backslashes);
         }
@@ -124,9 +100,7 @@ impl<'t> Brackets<'t> {
         inside ^= inside << 32;
         inside ^= self.inside;
         self.inside = (inside.cast_signed() >> 63).cast_unsigned();
-        // With the bits of 0x26 set, all four brackets become 0x7f. The other bytes that do (`Y`,
-        // `y`, `_` and DEL) occur only in strings.
-        self.left = all(self.word | (ONES * 0x26), 0x7f) & !inside;
+        self.left = word::bracket(self.word) & !inside;
         Some(())
     }
 

@@ -61,6 +61,23 @@ fn fault_f11_rejects_incomplete_brackets_and_numbers() {
     ];
     for case in cases {
         assert!(parse(case).is_err(), "{case:?}");
+        let within = format!("[{{\"a\":[{case},\"a\"]}},\"16 bytes and more\"]");
+        assert!(parse(&within).is_err(), "{within}");
+    }
+}
+
+/// The next object of an array has a path of its own.
+#[test]
+fn fault_f11_rejects_a_second_object_outside_of_an_array() {
+    let long = "\"a\":\"16 bytes and more\"}";
+    for start in ["", "{\"b\":", "[{\"b\":", "[[1],"] {
+        let text = format!("{start}{{\"a\":1}},{{{long}");
+        assert!(parse(&text).is_err(), "{text}");
+        for end in ["}", "]", "}]", "]}", "}}"] {
+            let text = format!("{text}{end}");
+            let valid = serde_json::from_str::<IgnoredAny>(&text).is_ok();
+            assert_eq!(parse(&text).is_ok(), valid, "{text}");
+        }
     }
 }
 
@@ -126,6 +143,11 @@ fn value(gap: &'static str) -> impl Strategy<Value = String> {
         "0",
         "-0.5e+7",
         "1E400",
+        "12.75",
+        "1234567",
+        "12345678",
+        "123.4567",
+        "1234567.5",
         "\"\"",
         "\"a\"",
         "\"]}\\\"{[\"",
@@ -140,6 +162,8 @@ fn value(gap: &'static str) -> impl Strategy<Value = String> {
         "\"a\"",
         "\"\\u0061\"",
         "\"a rather long name\"",
+        "\"é\"",
+        "\"sevenof\"",
     ]);
     plain
         .prop_map(str::to_owned)
@@ -182,6 +206,10 @@ proptest! {
         let start = at.index(bytes.len());
         let end = bytes.len().min(start + removed);
         bytes.splice(start..end, instead);
+        prop_assert_eq!(parse_by_us(&bytes), parse_by_serde(&bytes));
+        // Near the end of the text, all tokens are read by the slower functions.
+        bytes.extend(b",\"16 bytes and more\"]");
+        bytes.insert(0, b'[');
         prop_assert_eq!(parse_by_us(&bytes), parse_by_serde(&bytes));
     }
 
