@@ -54,17 +54,23 @@ config! {
         /// to `roles`.
         pub roles_claim: String = "roles".into(),
     }
+    limits {
+        leeway: within(Duration::ZERO..=MAX_LEEWAY),
+        max_age: within(Duration::from_secs(1)..=YEAR),
+    }
 }
 
 impl Validate for VerifierConfig {
     fn errors(&self) -> Vec<ConfigError> {
         let issuers = !self.issuers.is_empty();
         let audiences = !self.audiences.is_empty();
-        ConfigErrors::default()
-            .unless(issuers, "issuers", "at least one issuer is required")
-            .unless(audiences, "audiences", "at least one audience is required")
-            .within("leeway", self.leeway, Duration::ZERO..=MAX_LEEWAY)
-            .within("max_age", self.max_age, Duration::from_secs(1)..=YEAR)
+        self.check_limits()
+            .unless(issuers, "issuers", "expected at least one issuer, got none")
+            .unless(
+                audiences,
+                "audiences",
+                "expected at least one audience, got none",
+            )
             .unless(
                 self.require_typ.as_deref() != Some(""),
                 "require_typ",
@@ -105,7 +111,7 @@ impl Validate for JwtConfig {
 
 /// Requires `realm` to fit into a quoted string without escapes.
 pub(super) fn check_realm(errors: ConfigErrors, realm: &str) -> ConfigErrors {
-    let message = "must be printable ASCII without quotes and backslashes";
+    let message = format!("must be printable ASCII without quotes and backslashes, got {realm:?}");
     errors.unless(quotable(realm) == realm, "realm", message)
 }
 

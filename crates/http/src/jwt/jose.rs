@@ -1,12 +1,17 @@
 //! Strict parsing and signature verification of a token, before its claims are read.
 
-use std::fmt;
+use std::{fmt, sync::LazyLock};
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{DecodeSliceError, Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Algorithm, keys::KeySet, object::object, reason::Reason};
+use super::{
+    Algorithm,
+    keys::{KeySet, MAX_SIGNATURE},
+    object::{Member, Paths, object},
+    reason::Reason,
+};
 
 /// Maximum length of a token, in bytes.
 pub(super) const MAX_TOKEN: usize = 8 << 10;
@@ -43,15 +48,46 @@ impl fmt::Debug for Verified {
 /// # Errors
 /// Returns the first reason for refusing the token.
 pub fn verify_jws(token: &str, keys: &KeySet) -> Result<Verified, Reason> {
+    let mut buffer = [0; BUFFER];
+    let Jws { header, payload } = verify(token, keys, &mut buffer)?;
+    let header = serde_json::from_slice(header.text).map_err(|_| Reason::Header)?;
+    Ok(Verified { header, payload })
+}
+
+/// Size of the buffer for a decoded header, with the bytes that base64 rounds up to.
+pub(super) const BUFFER: usize = MAX_HEADER + 3;
+
+/// A token with a valid signature.
+pub(super) struct Jws<'b> {
+    pub(super) header: Header<'b>,
+    /// The decoded payload.
+    pub(super) payload: Vec<u8>,
+}
+
+/// Verifies like [`verify_jws`], and decodes the header into `buffer`.
+pub(super) fn verify<'b>(
+    token: &str,
+    keys: &KeySet,
+    buffer: &'b mut [u8; BUFFER],
+) -> Result<Jws<'b>, Reason> {
     let parts = Parts::of(token)?;
-    let header = read_header(&decode(parts.header)?)?;
-    let (algorithm, kid) = check_header(&header)?;
+    let header = Header::read(decode_header(parts.header, buffer)?)?;
+    let (algorithm, kid) = header.check()?;
     let payload = decode(parts.payload)?;
-    // Only refuses invalid base64url. The key decodes the signature again, without allocating.
-    decode(parts.signature)?;
-    match verify_signature(&parts, algorithm, kid, keys) {
-        Ok(()) => Ok(Verified { header, payload }),
-        Err(Reason::Signature) if offers_a_key(&header) => Err(Reason::Embedded),
+    // On the stack, so that verification does not allocate.
+    let mut bytes = [0; MAX_SIGNATURE];
+    let long;
+    let signature = match decode_into(parts.signature, &mut bytes)? {
+        Some(signature) => signature,
+        // Longer than any signature, and refused after the checks of the keys.
+        None => {
+            long = decode(parts.signature)?;
+            &long
+        }
+    };
+    match verify_signature(parts.message, signature, algorithm, kid, keys) {
+        Ok(()) => Ok(Jws { header, payload }),
+        Err(Reason::Signature) if header.offers_a_key => Err(Reason::Embedded),
         Err(refusal) => Err(refusal),
     }
 }
@@ -61,7 +97,8 @@ pub fn verify_jws(token: &str, keys: &KeySet) -> Result<Verified, Reason> {
 /// Timing before the signature is computed depends only on the token itself and on the names and
 /// algorithms of the keys, which are public.
 fn verify_signature(
-    parts: &Parts<'_>,
+    message: &str,
+    signature: &[u8],
     algorithm: Algorithm,
     kid: Option<&str>,
     keys: &KeySet,
@@ -73,7 +110,7 @@ fn verify_signature(
     if candidates.peek().is_none() {
         return Err(Reason::Algorithm);
     }
-    if candidates.any(|key| key.verify(parts.signature, parts.message)) {
+    if candidates.any(|key| key.verify(signature, message)) {
         Ok(())
     } else {
         Err(Reason::Signature)
@@ -131,38 +168,84 @@ fn decode(part: &str) -> Result<Vec<u8>, Reason> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| Reason::Base64)
 }
 
-fn read_header(text: &[u8]) -> Result<Map<String, Value>, Reason> {
-    if text.len() > MAX_HEADER {
-        return Err(Reason::Header);
+/// Decodes `part` into `buffer`. Returns `None` if it may not fit, whether it is valid or not.
+fn decode_into<'b>(part: &str, buffer: &'b mut [u8]) -> Result<Option<&'b [u8]>, Reason> {
+    match URL_SAFE_NO_PAD.decode_slice(part, buffer) {
+        // `length` counts the bytes that were written into `buffer`, so the range is valid.
+        Ok(length) => Ok(Some(&buffer[..length])),
+        Err(DecodeSliceError::OutputSliceTooSmall) => Ok(None),
+        Err(DecodeSliceError::DecodeError(_)) => Err(Reason::Base64),
     }
-    object(text, MAX_DEPTH).ok_or(Reason::Header)
 }
 
-/// Returns `alg` and `kid`. Refuses extensions, unknown algorithms and invalid `kid`s.
-fn check_header(header: &Map<String, Value>) -> Result<(Algorithm, Option<&str>), Reason> {
-    // Extensions that a verifier does not support must be refused (RFC 7515 §4.1.11).
-    if ["crit", "b64", "zip"]
-        .iter()
-        .any(|name| header.contains_key(*name))
-    {
-        return Err(Reason::Critical);
+fn decode_header<'b>(part: &str, buffer: &'b mut [u8; BUFFER]) -> Result<&'b [u8], Reason> {
+    match decode_into(part, buffer)? {
+        Some(text) if text.len() <= MAX_HEADER => Ok(text),
+        Some(_) => Err(Reason::Header),
+        None => decode(part).and(Err(Reason::Header)),
     }
-    let algorithm = header
-        .get("alg")
-        .and_then(Value::as_str)
-        .and_then(Algorithm::parse);
-    let kid = match header.get("kid") {
-        None => None,
-        Some(Value::String(kid)) if kid.len() <= MAX_KID => Some(kid.as_str()),
-        Some(_) => return Err(Reason::Kid),
-    };
-    Ok((algorithm.ok_or(Reason::Algorithm)?, kid))
 }
 
-/// Returns `true` if the header offers a key or a URL of one
-/// ([RFC 7515 §4.1](https://www.rfc-editor.org/rfc/rfc7515#section-4.1)).
-fn offers_a_key(header: &Map<String, Value>) -> bool {
-    ["jwk", "jku", "x5u", "x5c"]
-        .iter()
-        .any(|name| header.contains_key(*name))
+/// The header of a token.
+pub(super) struct Header<'b> {
+    text: &'b [u8],
+    /// `true` if the header has an extension that changes the meaning of the token.
+    has_extension: bool,
+    /// `true` if the header offers a key or a URL of one
+    /// ([RFC 7515 §4.1](https://www.rfc-editor.org/rfc/rfc7515#section-4.1)).
+    offers_a_key: bool,
+    alg: Option<Member<'b>>,
+    kid: Option<Member<'b>>,
+    typ: Option<Member<'b>>,
+}
+
+impl<'b> Header<'b> {
+    fn read(text: &'b [u8]) -> Result<Self, Reason> {
+        static PATHS: LazyLock<Paths<10>> = LazyLock::new(|| {
+            let names = [
+                "alg", "kid", "typ", "crit", "b64", "zip", "jwk", "jku", "x5u", "x5c",
+            ];
+            Paths::new(names.map(|name| vec![name.to_owned()]))
+        });
+        let mut found = [const { None }; 10];
+        object(text, MAX_DEPTH, &PATHS, &mut found).ok_or(Reason::Header)?;
+        let [alg, kid, typ, others @ ..] = found;
+        let (extensions, keys) = others.split_at(3);
+        Ok(Self {
+            text,
+            has_extension: extensions.iter().any(Option::is_some),
+            offers_a_key: keys.iter().any(Option::is_some),
+            alg,
+            kid,
+            typ,
+        })
+    }
+
+    /// Returns `alg` and `kid`. Refuses extensions, unknown algorithms and invalid `kid`s.
+    fn check(&self) -> Result<(Algorithm, Option<&str>), Reason> {
+        // Extensions that a verifier does not support must be refused (RFC 7515 §4.1.11).
+        if self.has_extension {
+            return Err(Reason::Critical);
+        }
+        let kid = match &self.kid {
+            None => None,
+            Some(Member::Text(kid)) if kid.len() <= MAX_KID => Some(&**kid),
+            Some(_) => return Err(Reason::Kid),
+        };
+        match &self.alg {
+            Some(Member::Text(alg)) => {
+                let algorithm = Algorithm::parse(alg).ok_or(Reason::Algorithm)?;
+                Ok((algorithm, kid))
+            }
+            _ => Err(Reason::Algorithm),
+        }
+    }
+
+    /// Returns `typ`, or `None` if the header has none or one that is not a string.
+    pub(super) fn typ(&self) -> Option<&str> {
+        match &self.typ {
+            Some(Member::Text(typ)) => Some(typ),
+            _ => None,
+        }
+    }
 }

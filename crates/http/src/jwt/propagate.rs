@@ -133,17 +133,15 @@ impl Validate for PropagateClaimsConfig {
             let mut before = self.claims.iter().take(index);
             let reserved =
                 is_per_message(header) || is_credential(header) || header == CONTENT_TYPE;
-            errors = errors
-                .unless(
-                    !reserved,
-                    "claims",
-                    "a claim must not be sent in this header",
-                )
-                .unless(
-                    before.all(|other| other.header != *header),
-                    "claims",
-                    "each header must carry only one claim",
-                );
+            if reserved {
+                let message = format!("a claim must not be sent in the header \"{header}\"");
+                errors = errors.unless(false, "claims", message);
+            }
+            if let Some(other) = before.find(|other| other.header == *header) {
+                let claim = &other.claim;
+                let message = format!("header \"{header}\" already carries the claim \"{claim}\"");
+                errors = errors.unless(false, "claims", message);
+            }
         }
         errors.into_vec()
     }

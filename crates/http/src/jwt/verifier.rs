@@ -10,7 +10,7 @@ use tower_fanout_layers::config::ConfigError;
 use super::{
     claims::Claims,
     config::VerifierConfig,
-    jose::{unverified_issuer, verify_jws},
+    jose::{BUFFER, unverified_issuer, verify},
     keys::{Flight, Keys, Unavailable},
     reason::Reason,
     rules::Rules,
@@ -112,11 +112,12 @@ impl Verifier {
     pub(super) fn check(&self, token: &str) -> Result<Claims, VerifyError> {
         let trusted = self.trusted_for(token)?;
         let mut keys = trusted.keys.current()?;
+        let mut buffer = [0; BUFFER];
         // Keys can be replaced while the token is checked. The loop tries each newer set once.
         loop {
-            match verify_jws(token, &keys) {
+            match verify(token, &keys, &mut buffer) {
                 Err(Reason::Kid) => {}
-                verified => return Ok(trusted.rules.check(&verified?, (self.clock)())?),
+                verified => return Ok(trusted.rules.check(verified?, (self.clock)())?),
             }
             if let Some(flight) = trusted.keys.flight() {
                 return Err(VerifyError::NoKeyYet(flight));

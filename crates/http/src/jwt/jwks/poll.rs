@@ -1,10 +1,15 @@
 //! The task that fetches keys. As the only one to do so, it never overlaps fetches.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use http::{Request, Response, Uri};
 use tokio::{
     select,
@@ -12,6 +17,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tower::Service;
+use tower_fanout_layers::panic;
 
 use super::{FetchError, JwksConfig, JwksUrl, fetch::fetch};
 use crate::{client::ClientError, jwt::keys::KeySet, log::RateLimit};
@@ -105,15 +111,19 @@ where
         loop {
             self.pause(is_ok).await;
             // The client or the callback can panic. The next fetch replaces whatever this one left.
-            let fetched = AssertUnwindSafe(self.fetch()).catch_unwind().await;
-            is_ok = fetched.map_or_else(
-                |_| {
-                    tracing::error!("key fetch panicked");
-                    self.finish_fetch();
-                    false
-                },
-                |fetched| fetched.is_ok(),
-            );
+            let fetched = {
+                let mut fetch = pin!(self.fetch());
+                let poll = |cx: &mut Context<'_>| match panic::catch(|| fetch.as_mut().poll(cx)) {
+                    Ok(poll) => poll.map(Some),
+                    Err(_) => Poll::Ready(None),
+                };
+                poll_fn(poll).await
+            };
+            if fetched.is_none() {
+                tracing::error!("key fetch panicked");
+                self.finish_fetch();
+            }
+            is_ok = fetched.is_some_and(|fetched| fetched.is_ok());
         }
     }
 

@@ -9,7 +9,12 @@ use serde_json::{Value, json};
 use tokio::time::{advance, sleep, timeout};
 use tower::service_fn;
 use tower_fanout_testkit::fault_server::{Fault, FaultServer};
-use tracing::{Event, Level, Metadata, Subscriber, field::Visit, span};
+use tracing::{
+    Dispatch, Event, Level, Metadata, Subscriber,
+    field::Visit,
+    span,
+    subscriber::{DefaultGuard, NoSubscriber},
+};
 
 use super::*;
 use crate::client::ClientErrorKind;
@@ -156,6 +161,17 @@ async fn fault_b3_keys_of_a_healthy_issuer_never_become_stale() {
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<(Level, String)>>>);
 
+impl Log {
+    /// Records the lines of this thread until the result is dropped.
+    ///
+    /// With only one dispatcher, tracing decides whether a line is wanted by the thread that reaches it first,
+    /// which may belong to another test. With two it asks both.
+    fn start(&self) -> (DefaultGuard, Dispatch) {
+        let second = Dispatch::new(NoSubscriber::new());
+        (tracing::subscriber::set_default(self.clone()), second)
+    }
+}
+
 impl Subscriber for Log {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
         true
@@ -192,7 +208,7 @@ impl Subscriber for Log {
 #[tokio::test(start_paused = true)]
 async fn fault_b4_logs_one_warning_per_minute_of_failures() {
     let log = Log::default();
-    let _guard = tracing::subscriber::set_default(log.clone());
+    let _guard = log.start();
     let short = defaults().cooldown(SECOND).timeout(SECOND);
     let (jwks, seen) = issuer(short, SECOND / 10, |fetch| match fetch {
         0 => good(&["a"]),
@@ -212,7 +228,7 @@ async fn fault_b4_logs_one_warning_per_minute_of_failures() {
 #[tokio::test(start_paused = true)]
 async fn fault_b5_b10_logs_index_and_type_of_bad_keys_but_no_key_material() {
     let log = Log::default();
-    let _guard = tracing::subscriber::set_default(log.clone());
+    let _guard = log.start();
     let mut keys: Value = serde_json::from_slice(&set(&["a", "b"])).unwrap();
     keys["keys"][0]["x"] = "hush".into();
     keys["keys"][1]["d"] = "hush".into();
@@ -255,7 +271,7 @@ fn weak_set(count: usize) -> Answer {
 async fn fault_b5_b10_logs_why_a_set_has_no_usable_key() {
     for (count, lines) in [(1, 1), (10, 10), (11, 11), (100, 11)] {
         let log = Log::default();
-        let _guard = tracing::subscriber::set_default(log.clone());
+        let _guard = log.start();
         let config = defaults().start(Start::Degraded);
         let (jwks, seen) = issuer(config, SECOND / 10, move |_| weak_set(count)).await;
         let jwks = jwks.unwrap();

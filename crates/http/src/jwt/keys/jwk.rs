@@ -5,7 +5,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
 use super::{Key, KeyError, public::Public};
-use crate::jwt::{Algorithm, jose::MAX_KID, object::object};
+use crate::jwt::{Algorithm, jose::MAX_KID, object};
 
 /// Members that hold private key material
 /// ([RFC 7518 §6.2.2](https://www.rfc-editor.org/rfc/rfc7518#section-6.2.2), §6.3.2, RFC 8037 §2).
@@ -17,7 +17,7 @@ impl Jwk {
     /// Parses a JWK. Text that is not an object or has duplicate names becomes an object without
     /// members, which is then rejected as a key.
     pub(super) fn new(text: &str) -> Self {
-        Self(object(text.as_bytes(), 4).unwrap_or_default())
+        Self(object::map(text.as_bytes(), 4).unwrap_or_default())
     }
 
     /// Returns the key type: a known `kty`, or `other`.

@@ -51,18 +51,15 @@ fn bytes(key: &Value, name: &str) -> Vec<u8> {
 }
 
 /// Signs "message" with the test key for `algorithm`.
-fn signature(algorithm: Algorithm) -> String {
+fn signature(algorithm: Algorithm) -> Vec<u8> {
     let key = match algorithm {
         Algorithm::ES256 => EncodingKey::from_ec_pem(include_bytes!("../test_keys/ec.pem")),
         Algorithm::EdDSA => EncodingKey::from_ed_pem(include_bytes!("../test_keys/ed.pem")),
         _ => EncodingKey::from_rsa_pem(include_bytes!("../test_keys/rsa.pem")),
     };
-    crypto::sign(
-        b"message",
-        &key.unwrap(),
-        algorithm.as_str().parse().unwrap(),
-    )
-    .unwrap()
+    let algorithm = algorithm.as_str().parse().unwrap();
+    let signature = crypto::sign(b"message", &key.unwrap(), algorithm).unwrap();
+    URL_SAFE_NO_PAD.decode(signature).unwrap()
 }
 
 fn verifies(set: &KeySet, kid: &str, algorithm: Algorithm) -> bool {

@@ -56,3 +56,28 @@ fn fault_a41_a42_costs_one_signature_with_a_kid_and_four_without() {
     let unnamed = cost(&keys, "{\"alg\":\"HS256\"}", "{}", &[0; 32]);
     assert_eq!(unnamed, (Reason::Signature, 4));
 }
+
+/// One each for the payload, the id of the subject and the claims, two for the names of members, and
+/// three each for two roles and two scopes. The tree of all claims is built for the first caller that
+/// reads one.
+#[test]
+fn verifying_a_token_allocates_for_what_is_kept() {
+    let verifier = verifier();
+    let token = token(&claims(json!({
+        "iat": NOW, "jti": "0198d1f0", "plan": {"tier": "pro", "seats": [1, 2, 3]},
+        "roles": ["reader", "writer"], "scope": "orders:read orders:write",
+    })));
+    // The first token initializes the names of the header.
+    assert!(verifier.verify(&token).is_ok());
+    let mut claims = None;
+    let counted = allocation_counter::measure(|| claims = Some(verifier.verify(&token)));
+    assert_eq!(counted.count_total, 11);
+    let claims = claims.unwrap().unwrap();
+    let parts = (claims.tier(), claims.roles().len(), claims.scopes().len());
+    assert_eq!(parts, ("pro", 2, 2));
+    let counted = allocation_counter::measure(|| assert_eq!(claims.subject(), "ada"));
+    assert_eq!(counted.count_total, 0);
+    assert_eq!(claims.get(&["plan", "seats"]), Some(&json!([1, 2, 3])));
+    let counted = allocation_counter::measure(|| assert!(claims.get(&["sub"]).is_some()));
+    assert_eq!(counted.count_total, 0);
+}

@@ -24,6 +24,7 @@ mod fetched;
 mod jose;
 mod keys;
 mod layer;
+mod object;
 mod propagate;
 mod table;
 
