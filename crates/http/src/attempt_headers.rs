@@ -40,6 +40,7 @@ pub const RETRY: HeaderName = HeaderName::from_static("x-retry-attempt");
 pub struct AttemptHeadersLayer {
     network_margin: Duration,
     attempt_timeout: Option<TimeoutConfig>,
+    keeps_parent: bool,
 }
 
 impl AttemptHeadersLayer {
@@ -49,7 +50,16 @@ impl AttemptHeadersLayer {
         Self {
             network_margin: Duration::ZERO,
             attempt_timeout: None,
+            keeps_parent: false,
         }
+    }
+
+    /// Gives each attempt a parent id of its own if `own` is `true`, the default. With `false`, `traceparent` stays as
+    /// it is, for requests that [`TraceContext::write`](crate::trace::TraceContext::write) gives one per attempt.
+    #[must_use]
+    pub const fn trace_parent(mut self, own: bool) -> Self {
+        self.keeps_parent = !own;
+        self
     }
 
     /// Sets the time that is subtracted from [`TIMEOUT`] to leave time for the response to travel
@@ -113,7 +123,9 @@ impl<R: OutgoingRequest> RequestEdit<R> for AttemptHeadersLayer {
         } else {
             headers.remove(RETRY);
         }
-        write_parent(headers);
+        if !self.keeps_parent {
+            write_parent(headers);
+        }
     }
 }
 
@@ -198,6 +210,9 @@ mod tests {
         }
         assert_ne!(first[TRACEPARENT], second[TRACEPARENT]);
         assert!(sent(request("none")).await.is_empty());
+
+        let keeps = AttemptHeadersLayer::new().trace_parent(false);
+        assert_eq!(sent_by(keeps, request(parent)).await[TRACEPARENT], parent);
     }
 
     #[tokio::test(start_paused = true)]

@@ -69,7 +69,7 @@ mod tests {
         assert_eq!(fields(&zero), all);
         assert_eq!(
             zero.errors()[0].message(),
-            "must be within 1ms to 8760h, got 0s"
+            "must be within 1ms to 365d, got 0s"
         );
         let long = YEAR + MILLISECOND;
         let config = ServerConfig::default().grace(long).idle_timeout(long);

@@ -24,7 +24,7 @@ use http::{
 use tower::Layer;
 use tower_fanout_layers::{
     config,
-    config::{ConfigError, ConfigErrors, Validate},
+    config::{ConfigError, Validate},
 };
 use tower_http::cors::{self, AllowOrigin};
 
@@ -59,7 +59,12 @@ config! {
         /// Defaults to 10 min.
         pub max_age: Duration = Duration::from_secs(600),
     }
+    limits {
+        max_age: within(Duration::ZERO..=DAY),
+    }
 }
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 impl CorsConfig {
     fn is_any(&self) -> bool {
@@ -81,32 +86,38 @@ impl CorsConfig {
         found.map(|(field, _)| field).filter(|_| self.credentials)
     }
 
-    /// Returns the error of `origins`, if they are not valid.
-    fn origins_error(&self) -> Option<&'static str> {
-        if self.is_any() && self.origins.len() > 1 {
-            return Some("`*` must be the only origin");
-        }
-        if self.is_any() && self.credentials {
-            return Some("`*` cannot be combined with credentials; list the origins");
-        }
-        let all = self.is_any() || self.origins.iter().all(|origin| is_origin(origin));
-        (!all).then_some("must be `https://host[:port]` or `http://host[:port]`, no default port")
+    /// Returns the errors of `origins`.
+    fn origins_errors(&self) -> Vec<String> {
+        let of_any = match self.is_any() {
+            true if self.origins.len() > 1 => Some(
+                "\"*\" must be the only origin; remove the others, or list all of them without \"*\"",
+            ),
+            true if self.credentials => {
+                Some("\"*\" cannot be combined with credentials; list the origins")
+            }
+            _ => None,
+        };
+        let origins = self.origins.iter();
+        let wrong = origins.filter(|origin| *origin != ANY && !is_origin(origin));
+        let wrong = wrong.map(|origin| {
+            format!(
+                "expected an origin such as \"https://shop.example\", got \"{origin}\"; leave out the path and the default port"
+            )
+        });
+        of_any.map(str::to_owned).into_iter().chain(wrong).collect()
     }
 }
 
 impl Validate for CorsConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        let mut errors = ConfigErrors::default();
-        if let Some(message) = self.origins_error() {
+        let mut errors = self.check_limits();
+        for message in self.origins_errors() {
             errors = errors.unless(false, "origins", message);
         }
         if let Some(field) = self.any_with_credentials() {
-            errors = errors.unless(false, field, "`*` cannot be combined with credentials");
+            errors = errors.unless(false, field, "\"*\" cannot be combined with credentials");
         }
-        let day = Duration::from_secs(86_400);
-        errors
-            .within("max_age", self.max_age, Duration::ZERO..=day)
-            .into_vec()
+        errors.into_vec()
     }
 }
 

@@ -22,6 +22,7 @@ use tower_fanout_layers::{CallContext as _, Deadline, Event};
 use crate::{
     attempt_headers::TIMEOUT,
     forwarded::Peer,
+    headers::remove_all,
     service::{EditRequest, RequestEdit},
 };
 
@@ -153,9 +154,7 @@ impl<B> RequestEdit<Request<B>> for InboundDeadlineLayer {
                 Err(BadTimeout(())) => request.call().events.emit(Event::BadTimeout),
             }
         }
-        for name in [TIMEOUT, ENVOY, GRPC] {
-            request.headers_mut().remove(name);
-        }
+        remove_all(request.headers_mut(), &[TIMEOUT, ENVOY, GRPC]);
     }
 }
 

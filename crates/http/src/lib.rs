@@ -92,9 +92,10 @@
 //! | `cors` | `cors`, on tower-http |
 //! | `decompression` | decoding of request bodies with gzip and Brotli |
 //! | `jwt` | `jwt`, on aws-lc; enables `client` to fetch keys |
+//! | `schemars` | JSON Schemas of the words that a file has for `client`, `jwt` and `forwarded`, and the limits of config structs; includes their reading with serde |
 //! | `server` | `server`, on hyper |
 //! | `tls` | TLS for `client` and `server`, on rustls and aws-lc |
-//! | `full` | all of the above |
+//! | `full` | all of the above except `schemars` |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -112,6 +113,7 @@ pub mod extract;
 pub mod forward;
 pub mod forwarded;
 pub mod guard;
+mod headers;
 #[cfg(feature = "jwt")]
 pub mod jwt;
 pub mod log;

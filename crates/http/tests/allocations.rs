@@ -132,6 +132,6 @@ fn allocations_with_keys(keys: u8) -> u64 {
 
 #[test]
 fn the_cost_of_a_token_does_not_depend_on_the_number_of_keys() {
-    assert_eq!(allocations_with_keys(1), 20);
-    assert_eq!(allocations_with_keys(50), 20);
+    assert_eq!(allocations_with_keys(1), 5);
+    assert_eq!(allocations_with_keys(50), 5);
 }

@@ -2,10 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::Semaphore;
 use tower_fanout_layers::{
     config,
-    config::{ConfigError, ConfigErrors, Validate},
+    config::{ConfigError, Validate},
 };
 
 #[cfg(feature = "tls")]
@@ -29,6 +28,10 @@ config! {
         pub max_head: usize = 128 << 10,
         /// Time after which an idle connection is closed. Defaults to 90 s.
         pub idle_timeout: Duration = Duration::from_secs(90),
+        /// Age from which an HTTP/1 connection is not used for another call. `None`, the default, sets no limit.
+        ///
+        /// The last response of a connection is received in full.
+        pub max_age: Option<Duration> = None,
         /// Maximum number of idle connections that a client and its clones keep. Unlimited by default; 0
         /// disables reuse.
         ///
@@ -37,10 +40,10 @@ config! {
         pub max_idle: usize = usize::MAX,
         /// Maximum number of concurrent calls. With HTTP/1 each call uses its own connection.
         ///
-        /// At least 1. `None`, the default, sets no limit; a concurrency limit above the client limits
+        /// 1 to 1,000,000. `None`, the default, sets no limit; a concurrency limit above the client limits
         /// the calls too.
         ///
-        /// Calls above the limit wait in the order of their arrival, in the future of the call:
+        /// Calls above the limit wait in the order of the first polls of their futures:
         /// `poll_ready` is always ready. The client does not limit the wait: place a layer with a timeout
         /// above the client, or a call may wait forever.
         ///
@@ -63,22 +66,21 @@ config! {
         #[cfg(feature = "tls")]
         pub tls: ClientTlsConfig = ClientTlsConfig::default(),
     }
+    limits {
+        connect_timeout: within(WAIT),
+        max_response: at_least(1_usize),
+        max_head: within(8_usize << 10..=1 << 30),
+        idle_timeout: within(WAIT),
+        max_age: within(WAIT),
+        max_connections: within(1_usize..=1_000_000),
+    }
 }
 
 /// The certificates and keys in `tls` are not part of this check. [`Client::new`](super::Client::new)
 /// checks them.
 impl Validate for ClientConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        ConfigErrors::default()
-            .within("connect_timeout", self.connect_timeout, WAIT)
-            .at_least("max_response", self.max_response, 1)
-            .within("max_head", self.max_head, 8 << 10..=1 << 30)
-            .within("idle_timeout", self.idle_timeout, WAIT)
-            .within(
-                "max_connections",
-                self.max_connections,
-                1..=Semaphore::MAX_PERMITS,
-            )
+        self.check_limits()
             .within("http2.connections", self.http2.connections(), 1..=1_000)
             .within("h2_ping_interval", self.h2_ping_interval, WAIT)
             .within("h2_ping_timeout", self.h2_ping_timeout, WAIT)

@@ -14,7 +14,7 @@ use std::{
 
 #[cfg(feature = "tls")]
 use arc_swap::ArcSwap;
-use http::Uri;
+use http::{Uri, uri::PathAndQuery};
 use hyper_util::{
     client::legacy::connect::{HttpConnector, dns::Name},
     rt::TokioIo,
@@ -40,6 +40,8 @@ pub(super) struct Connector(Arc<Target>);
 
 struct Target {
     name: String,
+    /// The endpoint, whose port is connected to.
+    uri: Uri,
     lookup: Lookup,
     timeout: Duration,
     /// `true` if every connection uses HTTP/2, with or without ALPN.
@@ -56,6 +58,9 @@ impl Connector {
     pub(super) fn new(endpoint: &Endpoint, config: &ClientConfig) -> Result<Self, ConfigError> {
         Ok(Self(Arc::new(Target {
             name: endpoint.name().to_owned(),
+            uri: endpoint
+                .absolute(PathAndQuery::from_static("/"))
+                .map_err(|_| ConfigError::new("endpoint", "must have a host").of("Client"))?,
             lookup: Lookup::new(config),
             timeout: config.connect_timeout,
             http2: config.http2.is_prior_knowledge(),
@@ -68,6 +73,15 @@ impl Connector {
             mode: config.http2,
             last_error: LastError::default(),
         })))
+    }
+
+    /// Opens a connection.
+    pub(super) async fn connect(&self) -> Result<TokioIo<Wire>, ClientError> {
+        let wire = self.0.connect().await.inspect_err(|error| {
+            warn_of_descriptors(error);
+            self.0.last_error.set(error.clone());
+        })?;
+        Ok(TokioIo::new(wire))
     }
 
     /// Returns the error of the last connection that could not be opened.
@@ -93,6 +107,7 @@ impl Connector {
     }
 }
 
+/// Connects to the endpoint, whose host all URIs have.
 impl Service<Uri> for Connector {
     type Response = TokioIo<Wire>;
     type Error = ClientError;
@@ -102,15 +117,9 @@ impl Service<Uri> for Connector {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let target = Arc::clone(&self.0);
-        Box::pin(async move {
-            let wire = target.connect(uri).await.inspect_err(|error| {
-                warn_of_descriptors(error);
-                target.last_error.set(error.clone());
-            })?;
-            Ok(TokioIo::new(wire))
-        })
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let connector = self.clone();
+        Box::pin(async move { connector.connect().await })
     }
 }
 
@@ -128,7 +137,7 @@ fn warn_of_descriptors(error: &ClientError) {
 }
 
 impl Target {
-    async fn connect(&self, uri: Uri) -> Result<Wire, ClientError> {
+    async fn connect(&self) -> Result<Wire, ClientError> {
         let start = Instant::now();
         let remaining = || self.timeout.saturating_sub(start.elapsed());
         let addresses = self.lookup.find(&self.name, self.timeout).await?;
@@ -138,7 +147,7 @@ impl Target {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(remaining()));
-        let stream = tcp.oneshot(uri).await;
+        let stream = tcp.oneshot(self.uri.clone()).await;
         let stream = stream.map_err(|error| self.tcp_error(&error))?.into_inner();
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {

@@ -38,7 +38,7 @@ pub fn validate_endpoint(endpoint: &Uri) -> Result<&Authority, ConfigError> {
             Err(invalid("must have a port from 1 to 65535, or none"))
         }
         _ if endpoint.path().split('/').any(is_dots) => Err(invalid(
-            "must not have \".\" or \"..\" segments, which servers remove",
+            "expected segments other than \".\" and \"..\", which servers remove",
         )),
         Some(authority) if !authority.host().is_empty() => Ok(authority),
         _ => Err(invalid("must have a host")),
@@ -64,6 +64,7 @@ fn invalid(message: &str) -> ConfigError {
 }
 
 /// The parts of the URI and the headers that are the same in all requests to one downstream.
+#[derive(Clone)]
 pub(super) struct Endpoint {
     scheme: Scheme,
     /// Host and port, without the default port of the scheme. `:authority` in HTTP/2 and the `Host`
@@ -112,20 +113,26 @@ impl Endpoint {
         bare.unwrap_or(host)
     }
 
-    /// Returns the absolute URI of `target`, with the prefix before its path. Returns `None` if the
-    /// result is not a valid URI, such as one that is too long.
-    pub(super) fn uri(&self, target: Uri) -> Option<Uri> {
-        let mut parts = target.into_parts();
-        let target = parts.path_and_query.take();
+    /// Returns the path and query of `target`, with the prefix before its path. Returns `None` if the result is not
+    /// valid, such as one that is too long.
+    pub(super) fn target(&self, target: Uri) -> Option<PathAndQuery> {
+        let target = target.into_parts().path_and_query;
         let target = target.unwrap_or(PathAndQuery::from_static("/"));
-        parts.path_and_query = Some(if self.prefix.is_empty() {
-            target
-        } else {
-            format!("{}{target}", self.prefix).try_into().ok()?
-        });
-        parts.scheme = Some(self.scheme.clone());
-        parts.authority = Some(self.authority.clone());
-        parts.try_into().ok()
+        if self.prefix.is_empty() {
+            return Some(target);
+        }
+        format!("{}{target}", self.prefix).try_into().ok()
+    }
+
+    /// Returns the absolute URI of `target` on this host.
+    ///
+    /// # Errors
+    /// Returns an error if `target` has no path, as `*` does not.
+    pub(super) fn absolute(&self, target: PathAndQuery) -> Result<Uri, http::Error> {
+        let uri = Uri::builder().scheme(self.scheme.clone());
+        uri.authority(self.authority.clone())
+            .path_and_query(target)
+            .build()
     }
 }
 
@@ -176,9 +183,9 @@ mod tests {
             ("http://users:0", "must have a port"),
             ("http://users:", "must have a port"),
             ("http://[::1]:99999", "must have a port"),
-            ("http://users/../z", "must not have \".\""),
-            ("http://users/a/%2E%2e", "must not have \".\""),
-            ("http://users/./", "must not have \".\""),
+            ("http://users/../z", "expected segments other"),
+            ("http://users/a/%2E%2e", "expected segments other"),
+            ("http://users/./", "expected segments other"),
         ] {
             let error = Endpoint::new(&endpoint.parse().unwrap()).err().unwrap();
             assert!(error.message().starts_with(reason), "{endpoint}: {error}");

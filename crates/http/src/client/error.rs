@@ -3,7 +3,6 @@
 use std::{error::Error, fmt, io, sync::Arc};
 
 use http::Response;
-use hyper_util::client::legacy;
 use tower_fanout_layers::{AsRejection, BoxError, Failure, Rejection};
 
 use super::hyper_error::{find, kind};
@@ -306,7 +305,7 @@ impl AsRejection for ClientError {
 impl ClientError {
     /// Maps an error of hyper's client. `connect_error` returns the last error of the connector.
     pub(super) fn from_hyper(
-        error: legacy::Error,
+        error: impl Error + Send + Sync + 'static,
         connect_error: impl Fn() -> Option<Self>,
     ) -> Self {
         if let Some(ours) = find::<Self>(&error) {
@@ -370,7 +369,7 @@ impl ClientError {
     ///
     /// hyper keeps no source for a call that waited for an HTTP/2 connection, and h2 keeps only the text of
     /// an I/O error.
-    fn explains(&self, error: &legacy::Error) -> bool {
+    fn explains(&self, error: &(dyn Error + 'static)) -> bool {
         let canceled = find::<hyper::Error>(error).is_some_and(hyper::Error::is_canceled);
         let text = find::<io::Error>(error).map(ToString::to_string);
         let same = text.is_some() && text == self.cause().map(ToString::to_string);

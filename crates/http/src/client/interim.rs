@@ -1,18 +1,24 @@
 //! Counts the interim responses (1xx) of one HTTP/1 call.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll, Waker},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Waker},
 };
 
-use http::Request;
+use http::{Extensions, Request};
 use hyper::ext::on_informational;
+
+use super::{ClientError, ClientErrorKind};
 
 /// Maximum number of interim responses before the final one.
 const MAX_INTERIM: u8 = 16;
 
-/// Number of interim responses that hyper has reported for one call.
-pub(super) struct Interim(Arc<Mutex<Count>>);
+/// The number of interim responses that hyper has reported for the current call of a connection.
+pub(super) struct Interim {
+    count: Arc<Mutex<Count>>,
+    /// Holds the callback that counts. Cloning it costs less than to create one for each call.
+    counted: Extensions,
+}
 
 #[derive(Default)]
 struct Count {
@@ -23,12 +29,12 @@ struct Count {
 }
 
 impl Interim {
-    /// Counts the interim responses to `request`. hyper reports them for HTTP/1 only.
-    pub(super) fn count<B>(request: &mut Request<B>) -> Self {
+    pub(super) fn new() -> Self {
         let count = Arc::<Mutex<Count>>::default();
-        let counted = Arc::clone(&count);
-        on_informational(request, move |_| {
-            let mut count = counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let counter = Arc::clone(&count);
+        let mut request = Request::new(());
+        on_informational(&mut request, move |_| {
+            let mut count = counter.lock().unwrap_or_else(PoisonError::into_inner);
             count.seen = count.seen.saturating_add(1);
             if count.seen > MAX_INTERIM
                 && let Some(waker) = count.waker.take()
@@ -36,19 +42,35 @@ impl Interim {
                 waker.wake();
             }
         });
-        Self(count)
+        let counted = request.into_parts().0.extensions;
+        Self { count, counted }
     }
 
-    /// Ready once more than [`MAX_INTERIM`] interim responses have arrived.
-    pub(super) fn poll_exceeded(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut count = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Counts the interim responses to `request` from now on. hyper reports them for HTTP/1 only.
+    pub(super) fn start<B>(&self, request: &mut Request<B>) {
+        *self.count() = Count::default();
+        request.extensions_mut().extend(self.counted.clone());
+    }
+
+    /// Fails once more than [`MAX_INTERIM`] interim responses have arrived. Wakes the task of `cx` when that
+    /// happens. Call it after hyper was polled: the head may have arrived together with too many of them.
+    ///
+    /// # Errors
+    /// [`ClientErrorKind::BadHead`]. Ending the call closes its connection.
+    pub(super) fn check(&self, cx: &mut Context<'_>) -> Result<(), ClientError> {
+        let mut count = self.count();
         if count.seen > MAX_INTERIM {
-            return Poll::Ready(());
+            let error = ClientError::new(ClientErrorKind::BadHead);
+            return Err(error.caused_by("more than 16 interim responses"));
         }
         match &mut count.waker {
             Some(waker) => waker.clone_from(cx.waker()),
             none => *none = Some(cx.waker().clone()),
         }
-        Poll::Pending
+        Ok(())
+    }
+
+    fn count(&self) -> MutexGuard<'_, Count> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -86,11 +86,14 @@
 //! The client itself calls [`strip`] on the headers of the request and of the
 //! response. A proxy that sends with another client must call it for both.
 
+mod body;
 mod config;
 mod connect;
 mod endpoint;
 mod error;
 mod future;
+mod http1;
+mod http2;
 mod hyper_error;
 mod interim;
 mod pool;
@@ -125,8 +128,8 @@ pub use self::{
     resolve::{AddressPolicy, Resolve, Resolving},
 };
 use self::{endpoint::Endpoint, pool::Pool};
-use crate::forward::strip;
 pub use crate::tls_error::TlsErrorKind;
+use crate::{forward::strip, headers::remove_all};
 
 /// A client for one downstream. See the [module docs](self).
 ///
@@ -218,13 +221,13 @@ fn prepare(
 ) -> Result<Request<Full<Bytes>>, ClientError> {
     let mut request = request.map(Full::new);
     let target = mem::take(request.uri_mut());
-    *request.uri_mut() = endpoint.uri(target).ok_or_else(|| {
+    let target = endpoint.target(target).ok_or_else(|| {
         ClientError::new(ClientErrorKind::BadHead).caused_by("the URI of the request is not valid")
     })?;
+    *request.uri_mut() = target.into();
     let headers = request.headers_mut();
     strip(headers);
-    headers.remove(CONTENT_LENGTH);
-    headers.remove(EXPECT);
+    remove_all(headers, &[CONTENT_LENGTH, EXPECT]);
     headers.insert(HOST, endpoint.host());
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers

@@ -72,9 +72,16 @@ impl Resolve for System {
 /// For an IPv6 address with an embedded IPv4 address (IPv4-mapped, IPv4-compatible, NAT64 or 6to4), the
 /// higher of both levels applies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(
+    feature = "schemars",
+    derive(schemars::JsonSchema, serde::Deserialize, serde::Serialize),
+    serde(rename_all = "snake_case")
+)]
 #[non_exhaustive]
 pub enum AddressPolicy {
-    /// Only public addresses. Use this policy for names that do not come from your configuration.
+    /// Only public addresses.
+    ///
+    /// Use this policy for names that do not come from your configuration.
     Public,
     /// Public and private addresses, and loopback addresses. The default.
     #[default]

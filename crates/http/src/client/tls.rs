@@ -78,24 +78,36 @@ impl fmt::Debug for Identity {
 
 /// A TLS version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "schemars",
+    derive(schemars::JsonSchema, serde::Deserialize, serde::Serialize)
+)]
 #[non_exhaustive]
 pub enum TlsVersion {
     /// TLS 1.2 ([RFC 5246](https://www.rfc-editor.org/rfc/rfc5246)). The default minimum.
     #[default]
+    #[cfg_attr(feature = "schemars", serde(rename = "1.2"))]
     V1_2,
     /// TLS 1.3 ([RFC 8446](https://www.rfc-editor.org/rfc/rfc8446)).
+    #[cfg_attr(feature = "schemars", serde(rename = "1.3"))]
     V1_3,
 }
 
 /// Verification of the certificate of a downstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "schemars",
+    derive(schemars::JsonSchema, serde::Deserialize, serde::Serialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum Verify {
     /// The certificate must be valid, be issued for the server name, and have a trusted root. The
     /// default.
     #[default]
     Full,
-    /// Accepts any certificate. An attacker on the network can then read and change all traffic. The
-    /// client logs a warning when it is created.
+    /// Accepts any certificate. An attacker on the network can then read and change all traffic.
+    ///
+    /// The client logs a warning when it is created.
     DangerouslySkip,
 }
 
@@ -110,9 +122,8 @@ impl Tls {
     pub(super) fn new(host: &str, config: &ClientConfig) -> Result<Self, ConfigError> {
         let tls = &config.tls;
         let name = tls.server_name.as_deref().unwrap_or(host).to_owned();
-        let name = name
-            .try_into()
-            .map_err(|_| invalid("tls.server_name", "must be a DNS name or an IP address"))?;
+        let message = format!("expected a DNS name or an IP address, got \"{name}\"");
+        let name = (name.try_into()).map_err(|_| invalid("tls.server_name", &message))?;
         let without_identity = Arc::<NoIdentity>::default();
         let builder = tls.server_verification(host)?;
         let mut rustls = match &tls.identity {

@@ -57,23 +57,30 @@ config! {
     }
 }
 
+fn managed(name: &HeaderName) -> String {
+    format!("the gateway sets the header \"{name}\" itself; remove it from the list")
+}
+
 impl Validate for ForwardConfig {
     fn errors(&self) -> Vec<ConfigError> {
         let headers = self.headers.iter().filter_map(|name| match name {
-            name if is_managed(name) => Some("the header is set by the gateway itself"),
-            name if is_credential(name) => {
-                Some("the header is a credential; list it in `credentials` to forward it")
-            }
+            name if is_managed(name) => Some(managed(name)),
+            name if is_credential(name) => Some(format!(
+                "\"{name}\" is a credential; list it in \"credentials\""
+            )),
             _ => None,
         });
         let headers = headers.map(|message| ConfigError::new("headers", message));
         let others = self.credentials.iter();
-        let others = others.filter(|name| !is_credential(name));
-        let others = others.map(|_| {
-            ConfigError::new(
-                "credentials",
-                "must be `authorization` or `cookie`; list other headers in `headers`",
-            )
+        let others = others.filter(|name| !is_credential(name)).map(|name| {
+            let message = if is_managed(name) {
+                managed(name)
+            } else {
+                format!(
+                    "expected one of \"authorization\", \"cookie\", got \"{name}\"; list other headers in \"headers\""
+                )
+            };
+            ConfigError::new("credentials", message)
         });
         headers.chain(others).collect()
     }
@@ -126,7 +133,9 @@ impl ForwardHeaders {
     /// [`Peer`], even if `Connection` nominates it. [`ForwardedLayer`](crate::forwarded::ForwardedLayer) has
     /// removed what an untrusted peer sent in them.
     pub fn copy(&self, caller: &HeaderMap, peer: Option<&Peer>, request: &mut HeaderMap) {
-        let names = self.names.as_deref().unwrap_or_default();
+        let Some(names) = self.names.as_deref() else {
+            return;
+        };
         // The caller may nominate many headers. Most callers nominate no listed one, so `hops` is
         // mostly empty.
         let hops: Vec<_> = nominated(caller)
@@ -199,8 +208,8 @@ mod tests {
     }
 
     fn is_refused_as_managed(name: HeaderName) -> bool {
-        let refused = allow(name).unwrap_err();
-        refused.message() == "the header is set by the gateway itself"
+        let refused = allow(name.clone()).unwrap_err();
+        refused.message() == managed(&name)
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Loop detection by the number of gateways that a request has passed.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use tower::Layer;
 
 use crate::{
@@ -37,7 +37,12 @@ impl HopCount {
     /// Writes the count for the next gateway, one more than this one. Call it for every downstream
     /// request that is made for an inbound one.
     pub fn write(self, headers: &mut HeaderMap) {
-        headers.insert(HOP_COUNT, u16::from(self.0).saturating_add(1).into());
+        let next = match self.0 {
+            // Nearly all requests come from outside.
+            0 => HeaderValue::from_static("1"),
+            hops => (u16::from(hops) + 1).into(),
+        };
+        headers.insert(HOP_COUNT, next);
     }
 }
 

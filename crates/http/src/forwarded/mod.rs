@@ -32,13 +32,16 @@ use ipnet::IpNet;
 use tower::Layer;
 
 pub use self::peer::Peer;
-use crate::service::{EditRequest, RequestEdit};
+use crate::{
+    headers::remove_all,
+    service::{EditRequest, RequestEdit},
+};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// All headers in which proxies describe their client.
-const PROXY_HEADERS: [HeaderName; 6] = [
+static PROXY_HEADERS: [HeaderName; 6] = [
     FORWARDED,
     X_FORWARDED_FOR,
     HeaderName::from_static("x-forwarded-host"),
@@ -50,6 +53,11 @@ const PROXY_HEADERS: [HeaderName; 6] = [
 /// The header that the trusted proxies write. Only this one is read, because proxies pass on headers
 /// that they do not write, whatever the client sent in them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "schemars",
+    derive(schemars::JsonSchema, serde::Deserialize, serde::Serialize),
+    serde(rename_all = "kebab-case")
+)]
 #[non_exhaustive]
 pub enum ForwardedHeader {
     /// `X-Forwarded-For`, which most proxies write, with `X-Forwarded-Proto`. The default.
@@ -215,14 +223,14 @@ impl ForwardedLayer {
     /// is not read is removed as well.
     fn clean(&self, peer: Option<IpAddr>, headers: &mut HeaderMap) {
         let is_trusted = peer.is_some_and(|peer| self.trusts(peer.to_canonical()));
-        let other = |name: &HeaderName| match self.header {
-            ForwardedHeader::XForwardedFor => *name == FORWARDED,
-            ForwardedHeader::Forwarded => *name == X_FORWARDED_FOR,
+        let other = match self.header {
+            ForwardedHeader::XForwardedFor => FORWARDED,
+            ForwardedHeader::Forwarded => X_FORWARDED_FOR,
         };
-        for name in PROXY_HEADERS {
-            if !is_trusted || other(&name) {
-                headers.remove(name);
-            }
+        if is_trusted {
+            headers.remove(other);
+        } else {
+            remove_all(headers, &PROXY_HEADERS);
         }
     }
 }

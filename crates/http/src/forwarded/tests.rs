@@ -103,7 +103,7 @@ fn fault_d37_reads_the_for_parameter_of_forwarded() {
 /// `peer` with all proxy headers.
 async fn seen(proxies: ForwardedLayer, peer: &str) -> (Option<ClientAddr>, Vec<HeaderName>) {
     let mut request = Request::new(());
-    for name in PROXY_HEADERS {
+    for name in &PROXY_HEADERS {
         let value = HeaderValue::from_static("203.0.113.7");
         request.headers_mut().insert(name, value);
     }

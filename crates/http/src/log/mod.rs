@@ -13,7 +13,7 @@ use std::fmt::{self, Write};
 pub use self::{
     error_chain::ErrorChain,
     rate_limit::RateLimit,
-    span::{InstrumentedBody, RequestSpan, RequestSpanLayer},
+    span::{InstrumentedBody, RequestFields, RequestSpan, RequestSpanLayer},
 };
 
 /// Maximum number of characters that are shown.
@@ -45,6 +45,11 @@ impl<'a> LogValue<'a> {
 
 impl fmt::Display for LogValue<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_plain =
+            self.0.len() <= MAX_CHARS && self.0.iter().all(|byte| is_plain((*byte).into()));
+        if let (true, Ok(text)) = (is_plain, std::str::from_utf8(self.0)) {
+            return f.write_str(text);
+        }
         let mut left = MAX_CHARS;
         for chunk in self.0.utf8_chunks() {
             // One replacement character per invalid sequence, as in `String::from_utf8_lossy`.
@@ -80,10 +85,15 @@ impl<W: Write> Write for OneLine<W> {
     }
 }
 
+/// Returns `true` for the visible characters of ASCII and the space.
+const fn is_plain(char: char) -> bool {
+    matches!(char, ' '..='~')
+}
+
 /// Writes `char`, escaped if it is not visible. Uses the rules of `Debug`, but quotes and backslashes
 /// stay as they are, since they are harmless in a log line.
 fn write_safe(to: &mut impl Write, char: char) -> fmt::Result {
-    if matches!(char, ' '..='~') {
+    if is_plain(char) {
         to.write_char(char)
     } else {
         write!(to, "{}", char.escape_debug())

@@ -3,7 +3,6 @@
 use std::{
     convert::Infallible,
     future::Future,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -12,7 +11,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service, ServiceExt, util::Oneshot};
-use tower_fanout_layers::AsRejection;
+use tower_fanout_layers::{AsRejection, panic};
 
 use super::{Code, Problem};
 use crate::correlation::CorrelationId;
@@ -96,7 +95,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         // The inner future is not polled again after a panic, so no broken state becomes visible.
-        let problem = match catch_unwind(AssertUnwindSafe(|| this.inner.poll(cx))) {
+        let problem = match panic::catch(|| this.inner.poll(cx)) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(Ok(response))) => return Poll::Ready(Ok(response)),
             Ok(Poll::Ready(Err(error))) => error.into(),

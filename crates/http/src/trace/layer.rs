@@ -6,7 +6,10 @@ use http::Request;
 use tower::Layer;
 
 use super::{BAGGAGE, TRACEPARENT, TRACESTATE, TraceContext};
-use crate::service::{EditRequest, RequestEdit};
+use crate::{
+    headers::remove_all,
+    service::{EditRequest, RequestEdit},
+};
 
 /// Adds a [`TraceContext`] to the extensions of every request and removes the headers it was read from.
 /// See the [module docs](super).
@@ -70,9 +73,7 @@ impl<B> RequestEdit<Request<B>> for TraceLayer {
         let context = self.context(request);
         let headers = request.headers_mut();
         // Downstream calls get these headers from the context, with a new parent id.
-        for name in [TRACEPARENT, TRACESTATE, BAGGAGE] {
-            headers.remove(name);
-        }
+        remove_all(headers, &[TRACEPARENT, TRACESTATE, BAGGAGE]);
         request.extensions_mut().insert(context);
     }
 }

@@ -43,6 +43,8 @@ use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::headers::remove_all;
+
 pub use self::{
     layer::TraceLayer,
     traceparent::{Flags, ParentId, TraceId, Traceparent},
@@ -160,12 +162,12 @@ impl TraceContext {
             flags: self.flags,
         };
         headers.insert(TRACEPARENT, parent.header_value());
+        remove_all(headers, &[TRACESTATE, BAGGAGE]);
         let tracestate = self.tracestate.as_ref().map(Tracestate::header_value);
         for (name, value) in [(TRACESTATE, tracestate), (BAGGAGE, self.baggage.as_ref())] {
-            match value {
-                Some(value) => headers.insert(name, value.clone()),
-                None => headers.remove(name),
-            };
+            if let Some(value) = value {
+                headers.insert(name, value.clone());
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The header `traceparent` with the trace id, the parent id and the trace flags.
 
-use std::{fmt, io::Write as _};
+use std::fmt;
 
 use http::HeaderValue;
 
@@ -94,9 +94,10 @@ impl Traceparent {
         if !complete || !dashes {
             return None;
         }
-        // No field has more digits than its type.
-        let trace_id = TraceId(hex(&known[3..35])?);
-        let parent_id = ParentId(hex(&known[36..52])? as u64);
+        let (high, low) = (hex(&known[3..19])?, hex(&known[19..35])?);
+        let trace_id = TraceId(u128::from(high) << 64 | u128::from(low));
+        let parent_id = ParentId(hex(&known[36..52])?);
+        // Two digits fit.
         let flags = Flags::of(hex(&known[53..])? as u8);
         let valid = trace_id.0 != 0 && parent_id.0 != 0;
         valid.then_some(Self {
@@ -118,33 +119,83 @@ impl Traceparent {
     /// Returns the header value in version 00.
     #[must_use]
     pub fn header_value(&self) -> HeaderValue {
-        let (mut text, flags) = ([0; LENGTH], self.flags.0);
-        // Neither of the two can fail: the text has `LENGTH` bytes, all of them hex digits and dashes.
-        let _ = write!(
-            &mut text[..],
-            "00-{}-{}-{flags:02x}",
-            self.trace_id,
-            self.parent_id
-        );
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        text[3..35].copy_from_slice(&self.trace_id.digits());
+        text[36..52].copy_from_slice(&self.parent_id.digits());
+        text[53..].copy_from_slice(&digits_of(self.flags.0.into())[6..]);
+        // Hex digits and dashes are always a valid value.
         HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
     }
 }
 
-/// Parses lower-case hex digits, at most 32.
-fn hex(text: &[u8]) -> Option<u128> {
-    // `from_str_radix` also accepts capital letters and a sign.
-    let valid = text
-        .iter()
-        .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let text = std::str::from_utf8(text).ok().filter(|_| valid)?;
-    u128::from_str_radix(text, 16).ok()
+// Each request writes and reads several ids. Written by hand, because the functions of the standard library for numbers
+// of any base and width take ten times as many instructions.
+
+/// The value of each lower-case hex digit, and `NO_DIGIT` for other bytes.
+static VALUES: [u8; 256] = {
+    let mut values = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[b"0123456789abcdef"[value] as usize] = value as u8;
+        value += 1;
+    }
+    values
+};
+
+const NO_DIGIT: u8 = 0xff;
+
+/// Parses lower-case hex digits, at most 16.
+fn hex(text: &[u8]) -> Option<u64> {
+    let (number, all) = text.iter().fold((0, 0), |(number, all), byte| {
+        let value = VALUES[usize::from(*byte)];
+        (number << 4 | u64::from(value & 15), all | value)
+    });
+    (all < 16).then_some(number)
+}
+
+/// Returns the 8 hex digits of `value`.
+const fn digits_of(value: u32) -> [u8; 8] {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    // Moves each half of a half to a byte of its own, down to single digits.
+    let spread = value as u64;
+    let spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff;
+    let spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
+    let spread = (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    // Letters are as far behind the digits as `a` is behind the character after `9`.
+    let letters = (spread + 6 * EACH) >> 4 & EACH;
+    let gap = (b'a' - b'9' - 1) as u64;
+    (spread + b'0' as u64 * EACH + gap * letters).to_be_bytes()
+}
+
+/// Returns the 16 hex digits of `value`.
+fn digits(value: u64) -> [u8; 16] {
+    let mut text = [0; 16];
+    text[..8].copy_from_slice(&digits_of((value >> 32) as u32));
+    text[8..].copy_from_slice(&digits_of(value as u32));
+    text
+}
+
+impl TraceId {
+    fn digits(self) -> [u8; 32] {
+        let mut text = [0; 32];
+        text[..16].copy_from_slice(&digits((self.0 >> 64) as u64));
+        text[16..].copy_from_slice(&digits(self.0 as u64));
+        text
+    }
+}
+
+impl ParentId {
+    fn digits(self) -> [u8; 16] {
+        digits(self.0)
+    }
 }
 
 macro_rules! written_in_hex {
-    ($($id:ty: $format:literal),*) => { $(
+    ($($id:ty),*) => { $(
         impl fmt::Display for $id {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, $format, self.0)
+                // Hex digits are ASCII.
+                f.write_str(std::str::from_utf8(&self.digits()).unwrap_or_default())
             }
         }
 
@@ -155,4 +206,4 @@ macro_rules! written_in_hex {
         }
     )* };
 }
-written_in_hex!(TraceId: "{:032x}", ParentId: "{:016x}");
+written_in_hex!(TraceId, ParentId);

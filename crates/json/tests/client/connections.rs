@@ -5,6 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    thread,
     time::Duration,
 };
 
@@ -13,14 +14,16 @@ use futures_util::{FutureExt, future::join_all};
 use http::Request;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
+    runtime::{Builder, Runtime},
+    time::Instant,
 };
 use tower::ServiceExt;
 use tower_fanout::{
     ErrorKind,
     layers::{AsRejection, Failure},
 };
-use tower_fanout_http::client::ClientErrorKind;
+use tower_fanout_http::client::{Client, ClientErrorKind};
 use tower_fanout_testkit::fault_server::{Fault, FaultServer};
 
 use crate::{at, call_json, client, get, kind, send};
@@ -153,4 +156,115 @@ async fn max_idle_limits_the_idle_connections() {
         call_json(&client).await.unwrap();
         assert_eq!(server.stats().connections, connections);
     }
+}
+
+/// Answers one request on a new connection, and returns the connection.
+async fn answer(listener: &TcpListener) -> TcpStream {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    respond(&mut stream).await;
+    stream
+}
+
+/// Reads a request from `stream`, and responds.
+async fn respond(stream: &mut TcpStream) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    let response =
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1\r\n\r\n1";
+    stream.write_all(response).await.unwrap();
+}
+
+/// Returns the time until the client closes `stream`.
+async fn closed(mut stream: TcpStream) -> Duration {
+    let start = Instant::now();
+    assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+    start.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_closed_within_a_second_after_its_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let client = at(&url, |config| config.idle_timeout = Duration::from_secs(5));
+    let (called, stream) = tokio::join!(call_json(&client), answer(&listener));
+    called.unwrap();
+    let after = closed(stream).await.as_secs_f64();
+    assert!((5.0..=6.1).contains(&after), "{after}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_that_the_service_closes_is_closed_within_a_second() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let client = at(&url, |_| {});
+    let (called, mut stream) = tokio::join!(call_json(&client), answer(&listener));
+    called.unwrap();
+    stream.shutdown().await.unwrap();
+    let after = closed(stream).await.as_secs_f64();
+    assert!(after <= 1.1, "{after}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_not_used_again_after_max_age() {
+    let server = FaultServer::start(Fault::json("1")).await;
+    let client = at(&server.url(), |config| {
+        config.max_age = Some(Duration::from_secs(3));
+    });
+    for connections in [1, 1, 2, 2] {
+        call_json(&client).await.unwrap();
+        assert_eq!(server.stats().connections, connections);
+        tokio::time::advance(Duration::from_millis(1_800)).await;
+    }
+}
+
+/// Runs a call on a runtime of its own, and ends the runtime if `ends` is `true`.
+fn on_other_runtime(client: &Client, ends: bool) -> Option<Runtime> {
+    let client = client.clone();
+    let thread = thread::spawn(move || {
+        let mut runtime = Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
+        for _ in 0..2 {
+            runtime.block_on(call_json(&client)).unwrap();
+        }
+        (!ends).then_some(runtime)
+    });
+    thread.join().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_do_not_use_the_connections_of_other_runtimes() {
+    let server = FaultServer::start(Fault::json("1")).await;
+    let client = client(&server);
+    let other = on_other_runtime(&client, false);
+    assert_eq!(server.stats().connections, 1);
+    call_json(&client).await.unwrap();
+    call_json(&client).await.unwrap();
+    assert_eq!(server.stats().connections, 2);
+    other.unwrap().shutdown_background();
+
+    // The connections of a runtime end with it.
+    on_other_runtime(&client, true);
+    call_json(&client).await.unwrap();
+    assert_eq!(server.stats().connections, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_connection_of_another_runtime_makes_room_for_a_new_one() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let client = at(&endpoint, |config| config.max_connections = Some(1));
+
+    let caller = client.clone();
+    let other = tokio::task::spawn_blocking(move || on_other_runtime(&caller, false));
+    let mut first = answer(&listener).await;
+    respond(&mut first).await;
+    let other = other.await.unwrap().unwrap();
+
+    let call = tokio::spawn(async move { call_json(&client).await });
+    let _second = answer(&listener).await;
+    assert_eq!(first.read(&mut [0]).await.unwrap(), 0);
+    call.await.unwrap().unwrap();
+    other.shutdown_background();
 }

@@ -333,7 +333,7 @@ fn invalid_tls_settings_are_errors_of_the_constructor() {
     );
     assert_eq!(
         with(&|tls| tls.server_name = Some("not a name".to_owned())),
-        "must be a DNS name or an IP address"
+        "expected a DNS name or an IP address, got \"not a name\""
     );
 }
 
