@@ -7,7 +7,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use tower_fanout_layers::{
     config,
-    config::{ConfigError, ConfigErrors, Validate},
+    config::{ConfigError, Validate},
 };
 
 use super::Connections;
@@ -85,46 +85,31 @@ config! {
         #[cfg(feature = "tls")]
         pub tls: Option<ServerTls> = None,
     }
+    limits {
+        header_timeout: within(WAIT),
+        idle_timeout: within(WAIT),
+        write_timeout: within(WAIT),
+        max_age: within(WAIT),
+        max_head: within(8_usize << 10..=1 << 30),
+        // hyper panics if the number exceeds the capacity of a `HeaderMap`.
+        max_headers: within(1_usize..=10_000),
+        max_connections: within(1_usize..=1_000_000),
+        h2_max_streams: within(1..=MAX_WINDOW),
+        h2_stream_window: within(1..=MAX_WINDOW),
+        h2_connection_window: within(1..=MAX_WINDOW),
+        h2_max_frame: within(16_u32 << 10..=(16 << 20) - 1),
+        h2_send_buffer: within(1..=MAX_WINDOW as usize),
+        h2_max_pending_resets: within(1_usize..=1_000_000),
+        h2_max_error_resets: within(1_usize..=1_000_000),
+        h2_ping_interval: within(WAIT),
+        h2_ping_timeout: within(WAIT),
+        grace: within(Duration::ZERO..=YEAR),
+    }
 }
 
 impl Validate for ServerConfig {
     fn errors(&self) -> Vec<ConfigError> {
-        ConfigErrors::default()
-            .within("header_timeout", self.header_timeout, WAIT)
-            .within("idle_timeout", self.idle_timeout, WAIT)
-            .within("write_timeout", self.write_timeout, WAIT)
-            .within("max_age", self.max_age, WAIT)
-            .within("max_head", self.max_head, 8 << 10..=1 << 30)
-            // hyper panics if the number exceeds the capacity of a `HeaderMap`.
-            .within("max_headers", self.max_headers, 1..=10_000)
-            .within("max_connections", self.max_connections, 1..=1_000_000)
-            .within("h2_max_streams", self.h2_max_streams, 1..=MAX_WINDOW)
-            .within("h2_stream_window", self.h2_stream_window, 1..=MAX_WINDOW)
-            .within(
-                "h2_connection_window",
-                self.h2_connection_window,
-                1..=MAX_WINDOW,
-            )
-            .within("h2_max_frame", self.h2_max_frame, 16 << 10..=(16 << 20) - 1)
-            .within(
-                "h2_send_buffer",
-                self.h2_send_buffer,
-                1..=MAX_WINDOW as usize,
-            )
-            .within(
-                "h2_max_pending_resets",
-                self.h2_max_pending_resets,
-                1..=1_000_000,
-            )
-            .within(
-                "h2_max_error_resets",
-                self.h2_max_error_resets,
-                1..=1_000_000,
-            )
-            .within("h2_ping_interval", self.h2_ping_interval, WAIT)
-            .within("h2_ping_timeout", self.h2_ping_timeout, WAIT)
-            .within("grace", self.grace, Duration::ZERO..=YEAR)
-            .into_vec()
+        self.check_limits().into_vec()
     }
 }
 

@@ -47,6 +47,7 @@ mod stream;
 mod tls;
 mod track_requests;
 mod wait_queue;
+mod workers;
 
 use std::{
     convert::Infallible, error::Error, future::Future, io, net::SocketAddr, sync::Arc,
@@ -70,6 +71,7 @@ pub use self::tls::ServerTls;
 pub use self::{
     config::ServerConfig,
     connections::{CloseReason, Connections},
+    workers::Workers,
 };
 use self::{
     connection::Shared,
@@ -113,6 +115,8 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 #[derive(Clone, Debug, Default)]
 pub struct Server {
     config: ServerConfig,
+    /// Threads for the connections. `None` if the runtime of the server runs them.
+    workers: Option<Arc<Workers>>,
 }
 
 impl Server {
@@ -121,8 +125,18 @@ impl Server {
     /// # Errors
     /// Returns an error if a value of `config` is out of range.
     pub fn new(config: ServerConfig) -> Result<Self, ConfigError> {
-        let config = config.validated()?;
-        Ok(Self { config })
+        Ok(Self {
+            config: config.validated()?,
+            workers: None,
+        })
+    }
+
+    /// Serves each connection on one of `workers`. By default, the runtime that runs the server also runs its
+    /// connections.
+    #[must_use]
+    pub fn workers(mut self, workers: Workers) -> Self {
+        self.workers = Some(Arc::new(workers));
+        self
     }
 
     /// Serves `service` on `listener` until `stop` resolves, then waits for requests in flight.
@@ -155,7 +169,7 @@ impl Server {
         B::Data: Send,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let Self { config } = self;
+        let Self { config, workers } = self;
         let grace = config.grace;
         let mut acceptor = Acceptor::new(listener, config.max_connections);
         let shared = Arc::new(Shared::new(config));
@@ -179,12 +193,16 @@ impl Server {
             let counted = shared.config.connections.accept();
             let (shared, service) = (Arc::clone(&shared), service.clone());
             let stopped = Stop::new(stopped.clone());
-            // Called within the block, because a captured future would take its space twice.
-            connections.spawn(async move {
+            let serve = move |socket| async move {
+                // Called within the block, because a captured future would take its space twice.
                 let reason = connection::serve(shared, service, socket, peer, stopped).await;
                 counted.close(reason);
                 drop(permit);
-            });
+            };
+            match &workers {
+                Some(workers) => workers.spawn(&mut connections, socket, serve),
+                None => drop(connections.spawn(serve(socket))),
+            }
         }
         drop(acceptor);
         drain(connections, grace.saturating_sub(LAST_REQUESTS)).await

@@ -15,7 +15,7 @@ use tower_fanout_layers::ConfigError;
 
 use super::{handshake_failures::HandshakeFailures, lingering_close::LingeringClose};
 use crate::{
-    pem::{certificates, provider, roots},
+    pem::{NOT_PEM, certificates, provider, roots},
     tls_error::TlsErrorKind,
 };
 
@@ -65,14 +65,11 @@ impl ServerTls {
         key: &[u8],
         authority: &[u8],
     ) -> Result<Self, ConfigError> {
-        let invalid = || {
-            let message =
-                "the CA for client certificates is not valid PEM or has no usable certificate";
-            ConfigError::new("authority", message).of("ServerTls")
-        };
-        let roots = Arc::new(roots(authority).map_err(|_| invalid())?);
+        let invalid = |message| ConfigError::new("authority", message).of("ServerTls");
+        let roots = Arc::new(roots(authority).map_err(invalid)?);
         let clients = WebPkiClientVerifier::builder_with_provider(roots, provider());
-        Self::build(chain, key, clients.build().map_err(|_| invalid())?)
+        let clients = clients.build().map_err(|_| invalid(NOT_PEM))?;
+        Self::build(chain, key, clients)
     }
 
     fn build(
@@ -129,12 +126,9 @@ fn config(
     key: &[u8],
     clients: Arc<dyn ClientCertVerifier>,
 ) -> Result<ServerConfig, ConfigError> {
-    let bad_chain = || {
-        let message = "the certificate chain is not valid PEM or has no usable certificate";
-        ConfigError::new("chain", message).of("ServerTls")
-    };
+    let bad_chain = || ConfigError::new("chain", NOT_PEM).of("ServerTls");
     let bad_key = |message| ConfigError::new("key", message).of("ServerTls");
-    let unusable = "the private key is not valid PEM or of an unsupported kind";
+    let unusable = "must contain a private key in PEM format, of a supported kind";
     let chain = certificates(chain).ok_or_else(bad_chain)?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| bad_key(unusable))?;
     let mut config = ServerConfig::builder_with_provider(provider())

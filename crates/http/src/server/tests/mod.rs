@@ -6,6 +6,7 @@ mod stop;
 mod times;
 #[cfg(feature = "tls")]
 mod tls;
+mod workers;
 
 use std::sync::Arc;
 

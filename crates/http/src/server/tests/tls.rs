@@ -119,14 +119,14 @@ async fn replaces_certificates_for_new_connections() {
             "key",
             "does not match the certificate",
         ),
-        (b"", key, "chain", "is not valid PEM"),
+        (b"", key, "chain", "certificates in PEM format"),
         (
             b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
             key,
             "chain",
-            "no usable certificate",
+            "certificates in PEM format",
         ),
-        (chain, b"no key", "key", "is not valid PEM"),
+        (chain, b"no key", "key", "private key in PEM format"),
     ] {
         let error = ServerTls::new(chain, key).unwrap_err();
         assert_eq!(error.field(), field, "{error}");
