@@ -13,7 +13,7 @@
 //!
 //! [`MetricsSink`]: tower_fanout_layers::event::MetricsSink
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use ::metrics::{
     Counter, Histogram, Label, SharedString, Unit, counter, describe_counter, describe_histogram,
@@ -89,14 +89,14 @@ fn ended(labels: &Labels, outcome: &'static str) -> Counter {
 
 /// Counts the runs of a plan, as their observer.
 #[derive(Clone, Debug)]
-pub struct Metrics(BTreeMap<Box<str>, NodeMetrics>);
+pub struct Metrics(Vec<NodeMetrics>);
 
 impl Metrics {
     /// Describes the metrics to the installed recorder and creates the counters of `nodes`, which are the
-    /// nodes of the plan `route` with the names of their downstreams.
+    /// nodes of the plan `route` in their order, with the names of their downstreams.
     ///
     /// Install a recorder of the `metrics` crate first. Then pass the result to
-    /// [`FanOut::observer`](crate::FanOut::observer), in an `Arc`. Branches of other nodes are not
+    /// [`FanOut::observer`](crate::FanOut::observer), in an `Arc`. Branches of further nodes are not
     /// counted. Use an empty text for a name that does not apply.
     #[must_use]
     pub fn new<'n>(route: &str, nodes: impl IntoIterator<Item = (&'n str, &'n str)>) -> Self {
@@ -109,14 +109,14 @@ impl Metrics {
         let nodes = nodes.into_iter();
         Self(
             nodes
-                .map(|(name, downstream)| (name.into(), NodeMetrics::new(route, name, downstream)))
+                .map(|(name, downstream)| NodeMetrics::new(route, name, downstream))
                 .collect(),
         )
     }
 }
 
 impl RunObserver for Metrics {
-    fn on_end(&self, node: &str, branch: &Branch) {
+    fn on_end(&self, node: usize, branch: &Branch) {
         if let Some(service) = self.0.get(node) {
             service.ended(branch);
         }

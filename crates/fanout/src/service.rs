@@ -131,7 +131,7 @@ impl<Req> FanOut<Req> {
     /// Sets the caller's tier. By default, the caller has no tier, and nodes that are restricted to
     /// tiers are not available.
     #[must_use]
-    pub fn tier(mut self, tier: impl Into<Box<str>>) -> Self {
+    pub fn tier(mut self, tier: impl Into<Arc<str>>) -> Self {
         self.select.tier = Some(tier.into());
         self
     }

@@ -142,7 +142,7 @@ async fn fault_g19_a_panic_in_drop_keeps_the_answer() {
 struct PanickingObserver;
 
 impl RunObserver for PanickingObserver {
-    fn on_end(&self, _: &str, _: &Branch) {
+    fn on_end(&self, _: usize, _: &Branch) {
         panics();
     }
 }

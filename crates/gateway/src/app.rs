@@ -1,18 +1,22 @@
 //! The routes of the gateway and the order of the layers around them.
 
-use std::{convert::Infallible, error::Error, sync::Arc};
+use std::{
+    convert::Infallible,
+    error::Error,
+    future::{Future, ready},
+    sync::Arc,
+};
 
 use axum::{
-    Router,
     body::Body,
     extract::Path,
     response::{IntoResponse, Redirect},
-    routing::{MethodFilter, MethodRouter, get, on, post},
+    routing::{MethodFilter, get, on_service, post_service},
 };
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header};
+use http::{Request, Response, header};
 use metrics::counter;
-use tower::{Service, ServiceBuilder, ServiceExt};
+use tower::{Service, ServiceBuilder, service_fn};
 use tower_fanout::layers::ConfigError;
 use tower_fanout_http::{
     correlation::{CorrelationId, CorrelationLayer, Replaced},
@@ -36,6 +40,7 @@ use crate::{
     orchestrate::Endpoint,
     problem_log,
     route::{Backends, Route},
+    router::{Handler, PathValues, Router, Routes},
     telemetry,
 };
 
@@ -72,10 +77,14 @@ impl App {
         });
         let backends = backends.collect::<Result<Backends, ConfigError>>()?;
         let tiers = Arc::new(config.tiers.clone());
+        // The tiers are in order, from the lowest to the highest.
+        let lowest_tier = tiers.first().map_or("default", |(name, _)| name);
+        let lowest_tier = Arc::<str>::from(lowest_tier);
         let endpoint = |name: &str, plan: &PlanConfig| Endpoint {
             route: Arc::new(Route::new(name, plan, &backends)),
             body: config.server.body,
             tiers: Arc::clone(&tiers),
+            lowest_tier: Arc::clone(&lowest_tier),
             server_timing: config.server_timing,
         };
         let orchestrate = config.orchestrate.as_ref();
@@ -143,7 +152,7 @@ impl App {
             // Next to the correlation id, because the trace context identifies the request too.
             .layer(self.trace.clone())
             // Above every layer that logs, and below the layers that provide its ids.
-            .layer(RequestSpanLayer::new())
+            .layer(RequestSpanLayer::new().make_span_with(telemetry::request_span))
             // Above `ProblemLayer`, so that problems from panics are logged and counted too.
             .map_response(note_problem)
             // Above every layer that may panic.
@@ -165,12 +174,22 @@ impl App {
     }
 
     fn router(&self, auth: &Auth) -> Router {
+        let mut routes = Routes::new(self.table.clone());
+        for (config, endpoint) in &self.routes {
+            let handler = route_handler(endpoint.clone(), config);
+            routes.push(auth.protect(config.plan.auth.as_ref(), handler));
+        }
+        Router::new(self.built_in(auth), routes)
+    }
+
+    /// Builds the endpoints of the gateway itself. Their paths are those of `is_built_in`.
+    fn built_in(&self, auth: &Auth) -> axum::Router {
         let document = (
             [(header::CONTENT_TYPE, "application/json")],
             self.document.clone(),
         );
         let ready = self.ready.clone();
-        let mut router = Router::new()
+        let mut router = axum::Router::new()
             .route("/livez", get(|| async { "ok\n" }))
             .route(
                 "/readyz",
@@ -186,18 +205,8 @@ impl App {
         if let Some((required, api)) = &self.orchestrate {
             router = router.merge(orchestrate(auth, required.as_ref(), api));
         }
-        let handlers = self.routes.iter().map(|(config, endpoint)| {
-            let handler = route_handler(endpoint.clone(), config);
-            auth.protect(config.plan.auth.as_ref(), handler)
-        });
-        let routes = Arc::new(ConfiguredRoutes {
-            table: self.table.clone(),
-            handlers: handlers.collect(),
-        });
-        router
-            .fallback(move |request| Arc::clone(&routes).respond(request))
-            // axum adds the `allow` header to this response.
-            .method_not_allowed_fallback(|request| problem(Code::MethodNotAllowed, request))
+        // axum adds the `allow` header to this response.
+        router.method_not_allowed_fallback(|request| problem(Code::MethodNotAllowed, request))
     }
 }
 
@@ -207,70 +216,49 @@ fn guard() -> GuardLayer {
     GuardLayer::new(config).expect("the defaults are in range")
 }
 
-/// The configured routes, which serve the paths that the gateway itself does not serve.
-struct ConfiguredRoutes {
-    table: RouteTable,
-    /// The handlers by the indices of the table.
-    handlers: Vec<MethodRouter>,
-}
-
-/// The values of the path parameters of a request. `None` if one of them is not UTF-8.
-#[derive(Clone)]
-struct PathValues(Option<Vec<String>>);
-
-impl ConfiguredRoutes {
-    async fn respond(self: Arc<Self>, mut request: Request<Body>) -> Response<Body> {
-        let path = request.uri().path();
-        if let Some(found) = self.table.find(request.method(), path) {
-            let handler = self.handlers[found.index].clone();
-            request.extensions_mut().insert(PathValues(found.values));
-            let Ok(response) = handler.oneshot(request).await;
-            return response;
-        }
-        let methods = self.table.methods(path).join(",");
-        match HeaderValue::from_str(&methods) {
-            Ok(allow) if !allow.is_empty() => {
-                let mut response = problem(Code::MethodNotAllowed, request).await;
-                response.headers_mut().insert(header::ALLOW, allow);
-                response
-            }
-            _ => problem(Code::NotFound, request).await,
-        }
-    }
-}
-
 /// Builds the routes of the built-in API, protected by `required`.
-fn orchestrate(auth: &Auth, required: Option<&RouteAuth>, api: &Endpoint) -> Router {
+fn orchestrate(auth: &Auth, required: Option<&RouteAuth>, api: &Endpoint) -> axum::Router {
     let (run, test, route) = (api.clone(), api.clone(), Arc::clone(&api.route));
-    let health = move || std::future::ready(health::of(&route));
-    let handlers = [
-        ("", post(move |request| run.clone().orchestrate(request))),
-        ("/test", post(move |request| test.clone().test(request))),
-        ("/health", get(health.clone()).post(health)),
-    ];
-    handlers
-        .into_iter()
-        .fold(Router::new(), |router, (path, handler)| {
-            router.route(
-                &format!("{ORCHESTRATE}{path}"),
-                auth.protect(required, handler),
-            )
-        })
+    let run = handler(move |request| run.clone().orchestrate(request));
+    let test = handler(move |request| test.clone().test(request));
+    let health = handler(move |_| ready(health::of(&route).into_response()));
+    let both = MethodFilter::GET.or(MethodFilter::POST);
+    let at = |path| format!("{ORCHESTRATE}{path}");
+    axum::Router::new()
+        .route(ORCHESTRATE, post_service(auth.protect(required, run)))
+        .route(&at("/test"), post_service(auth.protect(required, test)))
+        .route(
+            &at("/health"),
+            on_service(both, auth.protect(required, health)),
+        )
 }
 
 /// Builds the handler of a configured route.
-fn route_handler(endpoint: Endpoint, config: &RouteConfig) -> MethodRouter {
-    // The configuration accepts only methods that have a filter, so the default is never used.
-    let filter = MethodFilter::try_from(config.method.clone()).unwrap_or(MethodFilter::GET);
-    // axum clones the handler for each request.
+fn route_handler(endpoint: Endpoint, config: &RouteConfig) -> impl Handler + use<> {
+    // Each request clones the handler.
     let names: Arc<[String]> = config.path.parameters().into();
-    on(filter, async move |mut request: Request<Body>| {
-        // A value that is not UTF-8 when decoded cannot be sent on.
-        let Some(PathValues(Some(values))) = request.extensions_mut().remove() else {
-            return problem(Code::BadParam, request).await;
-        };
-        let parameters = names.iter().cloned().zip(values).collect();
-        endpoint.route_handler(request, parameters).await
+    handler(move |mut request: Request<Body>| {
+        let (endpoint, names) = (endpoint.clone(), Arc::clone(&names));
+        async move {
+            // A value that is not UTF-8 when decoded cannot be sent on.
+            let Some(PathValues(Some(values))) = request.extensions_mut().remove() else {
+                return problem(Code::BadParam, request).await;
+            };
+            let parameters = names.iter().cloned().zip(values).collect();
+            endpoint.route_handler(request, parameters).await
+        }
+    })
+}
+
+/// Returns `respond` as a service.
+fn handler<F>(respond: impl Fn(Request<Body>) -> F + Clone + Send + Sync + 'static) -> impl Handler
+where
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    service_fn(move |request| {
+        // Boxed, because the layers above move it, and it is large.
+        let response = Box::pin(respond(request));
+        async { Ok(response.await) }
     })
 }
 
@@ -311,10 +299,16 @@ fn count_replaced(reason: Replaced) {
 
 #[cfg(test)]
 mod tests {
-    use tower_fanout::layers::WithCall;
+    use http::HeaderMap;
+    use tower::ServiceExt;
+    use tower_fanout_http::{forward::HopCount, trace::TraceContext};
 
     use super::*;
-    use crate::route::RouteNode;
+    use crate::{
+        config::Environment,
+        outgoing::{Caller, Outgoing},
+        route::RouteNode,
+    };
 
     #[test]
     fn fault_g22_a_branch_of_a_route_uses_less_than_4_kib() {
@@ -330,7 +324,7 @@ orchestrate:
     one: { downstream: one, request: { path: / }, fallback: [{ service: two }, { static: 1 }] }
     two: { downstream: two, request: { path: / }, response: { target: data, allow: [id] } }
 ";
-        let config = Config::parse("page.yaml", text, &|_| None).unwrap();
+        let config = Config::parse("page.yaml", text, &Environment::default()).unwrap();
         let backends = config.downstreams.iter().map(|(name, downstream)| {
             let backend = Backend::new(name, downstream).unwrap();
             (name.clone(), Arc::new(backend))
@@ -341,7 +335,14 @@ orchestrate:
             let service =
                 RouteNode::new("orchestrate", name, node, &plan.aggregate.merge, &backends)
                     .service();
-            let request = WithCall::new(Request::new(Bytes::new()));
+            let caller = Caller {
+                correlation_id: CorrelationId::generate(),
+                trace: TraceContext::generate(),
+                hops: HopCount::default(),
+                headers: HeaderMap::new(),
+                peer: None,
+            };
+            let request = Outgoing::call(Request::new(Bytes::new()).into(), caller.into());
             // A run allocates this future, and a tag, for each branch.
             let size = size_of_val(&service.oneshot(request));
             println!("{size} bytes");

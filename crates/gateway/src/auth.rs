@@ -2,9 +2,9 @@
 
 use std::error::Error;
 
-use axum::routing::MethodRouter;
 use indexmap::IndexMap;
 use metrics::{counter, gauge};
+use tower::ServiceBuilder;
 use tower_fanout_http::{
     client::{Client, ClientTlsConfig},
     jwt::{
@@ -16,6 +16,7 @@ use tower_fanout_http::{
 
 use crate::{
     config::{CertFile, Config, JwksSource, Jwt, KeysConfig, Replacement, RouteAuth, StaticKey},
+    router::Handler,
     telemetry,
 };
 
@@ -83,18 +84,17 @@ impl Auth {
     /// # Panics
     /// Panics if `auth` names an unknown provider, or providers that share an issuer. A validated
     /// configuration does neither.
-    pub(crate) fn protect(&self, auth: Option<&RouteAuth>, handler: MethodRouter) -> MethodRouter {
-        // The layer that is added last is the outermost, so the token is checked before claims are copied.
-        let handler = match auth {
-            None => handler,
-            Some(auth) => handler
-                .route_layer(claims_layer(auth.propagate_claims.clone()))
-                .route_layer(self.layer(auth)),
-        };
-        match &self.remove_claims {
-            None => handler,
-            Some(layer) => handler.route_layer(layer.clone()),
-        }
+    pub(crate) fn protect<H: Handler>(
+        &self,
+        auth: Option<&RouteAuth>,
+        handler: H,
+    ) -> impl Handler + use<H> {
+        ServiceBuilder::new()
+            .option_layer(self.remove_claims.clone())
+            // The token is checked before claims are copied.
+            .option_layer(auth.map(|auth| self.layer(auth)))
+            .option_layer(auth.map(|auth| claims_layer(auth.propagate_claims.clone())))
+            .service(handler)
     }
 
     /// Builds the layer that requires a token of one of the providers in `auth`.

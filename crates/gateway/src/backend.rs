@@ -122,7 +122,7 @@ impl Backend {
         files.read(tls.clone(), |tls| self.client.replace_tls(tls))
     }
 
-    /// Returns the state of the circuit breaker, or `None` if it is off.
+    /// Returns the state of the circuit breaker that all calls share, or `None` if it is off.
     #[must_use]
     pub(crate) fn breaker_state(&self) -> Option<State> {
         self.downstream.breaker().map(breaker::Handle::state)
@@ -135,17 +135,16 @@ impl Backend {
         self.key.as_ref()?.render(&Source { inbound, answers })
     }
 
-    /// Returns the state of the circuit breaker that a call for `inbound` meets: that of its key, unless the
-    /// downstream's own is not closed.
+    /// Returns the state of the circuit breaker that a call for `inbound` meets: that of its key, if each key has
+    /// one. Returns `None` if the call meets none.
     #[must_use]
     pub(crate) fn breaker_state_for(&self, inbound: &Inbound) -> Option<State> {
-        let own = self.breaker_state();
-        if own.is_some_and(|state| state != State::Closed) {
-            return own;
-        }
-        let breakers = self.downstream.breaker_per_key();
-        let breaker = breakers.and_then(|breakers| breakers.get(&self.call_key(inbound)));
-        breaker.map(|breaker| breaker.handle().state()).or(own)
+        let Some(breakers) = self.downstream.breaker_per_key() else {
+            return self.breaker_state();
+        };
+        // The breaker of a new key is closed.
+        let breaker = breakers.get(&self.call_key(inbound));
+        Some(breaker.map_or(State::Closed, |breaker| breaker.handle().state()))
     }
 
     /// Returns the numbers of the keys, by the part of the policy that exists once per key.

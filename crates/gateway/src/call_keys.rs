@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::Request;
-use tower_fanout::layers::{CallContext, CallKey, WithCall};
+use tower_fanout::layers::{CallContext, CallKey};
 
-use crate::{backend::Backend, inbound::Inbound};
+use crate::{backend::Backend, inbound::Inbound, outgoing::DownstreamRequest};
 
 /// The downstreams that a node calls: its own and those of its fallbacks. Each has keys of its own.
 pub(crate) struct CallKeys {
@@ -23,21 +21,18 @@ impl CallKeys {
         Self { own, fallbacks }
     }
 
-    /// Wraps a request for the downstream of the node, with its keys for `inbound`.
+    /// Adds the keys for `inbound` to a request for the downstream of the node.
     pub(crate) fn add(
         &self,
-        mut request: Request<Bytes>,
+        mut request: DownstreamRequest,
         inbound: &Inbound,
-    ) -> WithCall<Request<Bytes>> {
+    ) -> DownstreamRequest {
         // Allocates nothing without keys.
         if !self.fallbacks.is_empty() {
             let others = self.fallbacks.iter();
             let keys = others.map(|other| (Arc::clone(other), other.call_key(inbound)));
-            request
-                .extensions_mut()
-                .insert(FallbackKeys(keys.collect()));
+            request.get_mut().fallback_keys = Some(FallbackKeys(keys.collect()));
         }
-        let request = WithCall::from(request);
         match self.own.call_key(inbound) {
             Some(key) => request.key(key),
             None => request,
@@ -45,16 +40,16 @@ impl CallKeys {
     }
 }
 
-/// The keys of a call at its fallback services, in the extensions of its request.
+/// The keys of a call at its fallback services.
 #[derive(Clone)]
-struct FallbackKeys(Arc<[(Arc<Backend>, Option<CallKey>)]>);
+pub(crate) struct FallbackKeys(Arc<[(Arc<Backend>, Option<CallKey>)]>);
 
 /// Replaces the key of `request`, which is that of the node, by the key at the fallback service `backend`.
-pub(crate) fn use_key_of(backend: &Arc<Backend>, request: &mut WithCall<Request<Bytes>>) {
+pub(crate) fn use_key_of(backend: &Arc<Backend>, request: &mut DownstreamRequest) {
     if backend.key.is_none() {
         return;
     }
-    let keys: Option<&FallbackKeys> = request.get().extensions().get();
+    let keys = &request.get().fallback_keys;
     let mut keys = keys.iter().flat_map(|keys| keys.0.iter());
     let own = keys.find(|(other, _)| Arc::ptr_eq(other, backend));
     let key = own.and_then(|(_, key)| key.clone());

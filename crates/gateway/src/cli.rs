@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum, value_parser};
 
 /// HTTP gateway that answers one request from several downstream services.
 ///
@@ -23,6 +23,10 @@ pub(crate) enum Command {
         /// Configuration file, YAML or JSON.
         #[arg(short, long, value_name = "FILE", env = "FANOUT_CONFIG")]
         config: PathBuf,
+        /// Number of threads that serve connections, 1 to 1024. A connection stays on one thread. Defaults to the
+        /// number of CPUs that the process may use.
+        #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=1024))]
+        workers: Option<u16>,
     },
     /// Run a self-contained demo: the gateway, five stub services on loopback ports, and a generated
     /// key.

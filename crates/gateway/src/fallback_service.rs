@@ -2,19 +2,16 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
-use http::{Request, Response};
+use http::Response;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_fanout::{
     BranchError,
-    layers::{Class, Event, EventsLayer, WithCall},
+    layers::{Class, Event, EventsLayer},
 };
 use tower_fanout_http::client::ClientError;
 use tower_fanout_json::{Json, response::failure};
 
-use crate::{backend::Backend, call_keys::use_key_of};
-
-type DownstreamRequest = WithCall<Request<Bytes>>;
+use crate::{backend::Backend, call_keys::use_key_of, outgoing::DownstreamRequest};
 
 /// Records the end of each call of `stack`, which is that of `backend` as a fallback for `node`.
 pub(crate) fn recorded<S>(

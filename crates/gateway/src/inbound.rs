@@ -3,52 +3,43 @@
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request};
+use http::Request;
 use tower_fanout::{
     Answers,
     layers::{Call, CallContext},
 };
-use tower_fanout_http::{
-    correlation::CorrelationId, forward::HopCount, forwarded::Peer, jwt::Claims,
-    trace::TraceContext,
-};
+use tower_fanout_http::jwt::Claims;
 use tower_fanout_json::{
     Json,
     condition::{Condition, EvalError},
     template::{Found, Lookup, Reference, Root},
 };
 
+use crate::{outgoing::Caller, query::Query};
+
 /// A client request. `Debug` prints ids and the tier, but no other data of the client.
 #[derive(Clone)]
 pub(crate) struct Inbound {
     /// Deadline, number of retries and fallback switch.
     pub(crate) call: Call,
-    /// Correlation id.
-    pub(crate) correlation_id: CorrelationId,
-    /// Trace context.
-    pub(crate) trace: TraceContext,
-    /// Number of gateways that the request has passed through.
-    pub(crate) hops: HopCount,
+    /// The parts that requests to downstreams take from it: headers and ids.
+    pub(crate) caller: Arc<Caller>,
     /// JSON body, or `None` if the body is empty.
     pub(crate) body: Option<Json>,
-    /// Decoded query parameters. A value that is not UTF-8 is `None`.
-    pub(crate) query: Vec<(String, Option<String>)>,
-    /// Headers.
-    pub(crate) headers: Arc<HeaderMap>,
-    /// The peer of the connection. `None` for a hypothetical request.
-    pub(crate) peer: Option<Peer>,
+    /// Query parameters.
+    pub(crate) query: Query,
     /// Decoded path parameters.
     pub(crate) route: Vec<(String, String)>,
     /// Claims of the verified token, or `None` if the route requires none.
     pub(crate) claims: Option<Claims>,
     /// Tier of the caller.
-    pub(crate) tier: Box<str>,
+    pub(crate) tier: Arc<str>,
     /// `true` for a hypothetical request of an explanation. Only its tier is known, and its body if it
     /// has one.
     pub(crate) hypothetical: bool,
     /// Downstream requests rendered during validation, by node: those of required nodes that read no
     /// responses of other nodes. Empty before validation.
-    pub(crate) prepared: Vec<Option<Request<Bytes>>>,
+    pub(crate) prepared: Vec<Option<Arc<Request<Bytes>>>>,
 }
 
 impl Inbound {
@@ -80,8 +71,8 @@ impl fmt::Debug for Inbound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inbound")
             .field("call", &self.call)
-            .field("correlation_id", &self.correlation_id)
-            .field("trace", &self.trace)
+            .field("correlation_id", &self.caller.correlation_id)
+            .field("trace", &self.caller.trace)
             .field("tier", &self.tier)
             .finish_non_exhaustive()
     }
@@ -117,12 +108,19 @@ impl Lookup for Source<'_> {
                 let claims = self.inbound.claims.as_ref()?;
                 return claims.get(&reference.path).map(Found::Tree);
             }
-            Root::Query => pair(&self.inbound.query, name()?)?.as_deref(),
-            Root::Route => Some(&**pair(&self.inbound.route, name()?)?),
-            Root::Header => self.inbound.headers.get(name()?)?.to_str().ok(),
-            Root::Tier => Some(&*self.inbound.tier),
+            Root::Query => self.inbound.query.values(name()?).next()?,
+            Root::Route => Some(route_value(&self.inbound.route, name()?)?.into()),
+            Root::Header => self
+                .inbound
+                .caller
+                .headers
+                .get(name()?)?
+                .to_str()
+                .ok()
+                .map(Cow::from),
+            Root::Tier => Some((&*self.inbound.tier).into()),
         };
-        Some(text.map_or(Found::Unusable, |text| Found::Text(Cow::Borrowed(text))))
+        Some(text.map_or(Found::Unusable, Found::Text))
     }
 }
 
@@ -130,7 +128,7 @@ fn in_json<'j>(json: &'j Json, reference: &Reference) -> Option<Found<'j>> {
     json.get(&reference.path).map(Found::Json)
 }
 
-fn pair<'p, V>(pairs: &'p [(String, V)], name: &str) -> Option<&'p V> {
+fn route_value<'p>(pairs: &'p [(String, String)], name: &str) -> Option<&'p str> {
     let (_, value) = pairs.iter().find(|(own, _)| own == name)?;
     Some(value)
 }

@@ -16,10 +16,13 @@ mod log_writer;
 mod normalize;
 mod openapi;
 mod orchestrate;
+mod outgoing;
 mod output;
 mod problem_log;
+mod query;
 mod reload;
 mod route;
+mod router;
 mod run;
 mod telemetry;
 #[cfg(test)]
@@ -44,7 +47,7 @@ use crate::{
     health::Readiness,
     orchestrate::explain::to_json,
     output::{print, print_error, print_usage},
-    run::{Sockets, run, signals},
+    run::{Sockets, run, signals, start_workers},
 };
 
 /// Exit code if the required JWT keys are unavailable at startup: `EX_CONFIG` of `sysexits.h`.
@@ -52,7 +55,13 @@ const EX_CONFIG: u8 = 78;
 
 type Outcome = Result<ExitCode, Box<dyn Error + Send + Sync>>;
 
-#[tokio::main]
+// Tests link a crate that counts allocations, which has an allocator of its own.
+#[cfg(all(feature = "mimalloc", not(test)))]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+// The gateway serves connections on threads of their own.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let outcome = match Cli::try_parse() {
         Ok(cli) => execute(cli.command).await,
@@ -66,7 +75,7 @@ async fn main() -> ExitCode {
 
 async fn execute(command: Command) -> Outcome {
     match command {
-        Command::Run { config } => serve(&config).await,
+        Command::Run { config, workers } => serve(&config, workers).await,
         Command::Demo { listen, down } => {
             demo::demo(listen, &down).await.map(|_| ExitCode::SUCCESS)
         }
@@ -95,7 +104,7 @@ async fn execute(command: Command) -> Outcome {
     }
 }
 
-async fn serve(path: &Path) -> Outcome {
+async fn serve(path: &Path, workers: Option<u16>) -> Outcome {
     let config = Config::load(path)?;
     let flush = telemetry::log(&config.logs)?;
     for warning in config.warnings.diagnostics() {
@@ -115,7 +124,17 @@ async fn serve(path: &Path) -> Outcome {
         }
     };
     let sockets = Sockets::bind(&config.server)?;
-    run(&app, &auth, ready, sockets, &config.server, signals).await?;
+    let workers = start_workers(workers)?;
+    run(
+        &app,
+        &auth,
+        ready,
+        sockets,
+        Some(workers),
+        &config.server,
+        signals,
+    )
+    .await?;
     Ok(ExitCode::SUCCESS)
 }
 

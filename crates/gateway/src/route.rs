@@ -2,21 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::{HeaderMap, Method, Request};
+use http::Method;
 use indexmap::IndexMap;
 use tower_fanout::{
     Answers, BoundNode, Branch, BranchError, Cut, FanOut, RunObserver, Strategy,
     layers::{
-        ClassifyHttp, EventsLayer, WithCall, event::MetricsSink, fallback::OutcomeSet,
-        timeout::TimeoutConfig,
+        ClassifyHttp, EventsLayer, event::MetricsSink, fallback::OutcomeSet, timeout::TimeoutConfig,
     },
     metrics::Metrics,
 };
-use tower_fanout_http::{
-    attempt_headers::AttemptHeadersLayer, client::ClientError, correlation::CORRELATION_ID,
-    forward::ForwardHeaders, forwarded::Peer,
-};
+use tower_fanout_http::{attempt_headers::AttemptHeadersLayer, client::ClientError};
 use tower_fanout_json::{
     Json,
     merge::{Merge, MergeMode},
@@ -30,18 +25,11 @@ use crate::{
     config::{FallbackTarget, Limits, Node, PlanConfig},
     fallback_service::recorded,
     inbound::{Inbound, Source},
+    outgoing::{DownstreamRequest, Outgoing},
 };
-
-/// A request to a downstream, with the metadata of the call.
-type DownstreamRequest = WithCall<Request<Bytes>>;
 
 /// Downstreams by name.
 pub(crate) type Backends = IndexMap<String, Arc<Backend>>;
-
-/// The headers of the caller, and the peer of its connection. Stored in the extensions of a request if a
-/// service may receive some of them.
-#[derive(Clone)]
-struct Caller(Arc<HeaderMap>, Option<Peer>);
 
 /// A route as it is served.
 pub(crate) struct Route {
@@ -50,7 +38,7 @@ pub(crate) struct Route {
     /// Identifier of this version of the plan.
     pub(crate) plan_id: Arc<str>,
     /// The service that runs the plan.
-    pub(crate) fan_out: FanOut<Inbound>,
+    pub(crate) fan_out: FanOut<Box<Inbound>>,
     /// Downstreams, in the order of the nodes.
     pub(crate) backends: Vec<Arc<Backend>>,
     /// The downstreams of fallbacks.
@@ -90,8 +78,9 @@ impl Route {
                 route,
                 (config.nodes.iter()).map(|(name, node)| (&**name, &*node.downstream)),
             ),
-            backends: (config.nodes.keys().cloned())
-                .zip(nodes.iter().map(|node| Arc::clone(node.backend())))
+            backends: nodes
+                .iter()
+                .map(|node| (node.name.into(), Arc::clone(node.backend())))
                 .collect(),
         };
         // The graph was built from the same nodes in the same order, so the indices agree.
@@ -99,7 +88,9 @@ impl Route {
         Self {
             name: route.to_owned(),
             plan_id: plan_id(route, config).into(),
-            backends: observer.backends.values().cloned().collect(),
+            backends: (observer.backends.iter())
+                .map(|(_, backend)| Arc::clone(backend))
+                .collect(),
             fallbacks: nodes
                 .iter()
                 .flat_map(RouteNode::fallback_backends)
@@ -148,39 +139,31 @@ impl<'c> RouteNode<'c> {
 
     /// Binds the node at `index` of the plan. Its request is rendered from its template and sent through
     /// the whole stack of its downstream.
-    fn bind(&self, index: usize) -> BoundNode<Inbound> {
+    fn bind(&self, index: usize) -> BoundNode<Box<Inbound>> {
         let template = Arc::clone(&self.template);
-        let forwards = self.forwards();
         let fallbacks = self.fallback_backends().map(|(_, other)| other);
         let keys = CallKeys::new(Arc::clone(self.backend()), fallbacks);
-        let render = move |inbound: &Inbound, answers: &Answers| {
+        let fixed = template.fixed().map(Arc::new);
+        #[expect(clippy::borrowed_box, reason = "the request of the plan is a box")]
+        let render = move |inbound: &Box<Inbound>, answers: &Answers| {
             // A required node may be rendered already, by the check for missing input.
             let prepared = inbound.prepared.get(index).and_then(Option::as_ref);
-            let mut request = match prepared {
-                Some(request) => request.clone(),
-                None => template.render(&Source {
+            let request = match fixed.as_ref().or(prepared) {
+                Some(request) => Arc::clone(request),
+                None => Arc::new(template.render(&Source {
                     inbound,
                     answers: Some(answers),
-                })?,
+                })?),
             };
-            let id = inbound.correlation_id.header_value();
-            // The headers of the gateway are added last, so a template cannot replace them.
-            request.headers_mut().insert(CORRELATION_ID, id);
-            inbound.trace.write(request.headers_mut());
-            inbound.hops.write(request.headers_mut());
-            // Copies no headers of the caller if no service may receive any.
-            if forwards {
-                let caller = Caller(Arc::clone(&inbound.headers), inbound.peer.clone());
-                request.extensions_mut().insert(caller);
-            }
+            let request = Outgoing::call(request, Arc::clone(&inbound.caller));
             Ok(keys.add(request, inbound))
         };
         let profile = self.backend().downstream.profile();
-        let fixed = self.static_fallbacks();
+        let answers = self.static_fallbacks();
         let mut node = BoundNode::new(self.service(), render).downstream(profile);
-        if !fixed.is_empty() {
+        if !answers.is_empty() {
             node = node.cut_fallback(move |cut| {
-                let mut steps = fixed.iter();
+                let mut steps = answers.iter();
                 let step = steps.find(|(on, _)| match cut {
                     Cut::Running => on.timeout,
                     // Nothing was sent, as for a call that a layer rejects.
@@ -209,12 +192,6 @@ impl<'c> RouteNode<'c> {
     fn fallback_backends(&self) -> impl Iterator<Item = (String, Arc<Backend>)> {
         let names = self.config.fallback_services();
         names.map(|name| (name.to_owned(), Arc::clone(&self.backends[name])))
-    }
-
-    /// Returns `true` if the downstream or a fallback may receive headers of the caller.
-    fn forwards(&self) -> bool {
-        let forwards = |backend: &Backend| backend.forward != ForwardHeaders::default();
-        forwards(self.backend()) || self.fallback_backends().any(|(_, other)| forwards(&other))
     }
 
     /// Returns the time to reserve for one attempt of a fallback: the longest of their attempt timeouts.
@@ -304,27 +281,23 @@ fn downstream_stack(
     let timeout = policy.attempt_timeout.map(|timeout| {
         TimeoutConfig::new(timeout).last_attempt_uses_deadline(policy.last_attempt_uses_deadline)
     });
-    let headers = AttemptHeadersLayer::new().attempt_timeout(timeout);
+    let headers = AttemptHeadersLayer::new()
+        .attempt_timeout(timeout)
+        .trace_parent(false);
     tower::ServiceBuilder::new()
         .layer(fallback)
         // Below the fallback chain, because the service of a step has a sink of its own.
         .layer(EventsLayer::new(sink))
         .layer(&backend.downstream)
+        // Below the retries, as each attempt has a trace parent of its own. Below the fallback chain, because a
+        // fallback may receive other headers.
+        .map_request(move |request: DownstreamRequest| {
+            request.map(|outgoing| outgoing.attempt(&allowed))
+        })
         // Below the attempt timeout, so that the remaining time of the attempt is exact.
         .layer(headers)
-        // Below the fallback chain, because a fallback may receive other headers.
-        .map_request(move |request| forward(&allowed, request))
         .layer(json)
         .service(backend.client.clone())
-}
-
-/// Copies the allowed headers of the caller to the request.
-fn forward(allowed: &ForwardHeaders, mut request: DownstreamRequest) -> DownstreamRequest {
-    let sent = request.get_mut();
-    if let Some(Caller(headers, peer)) = sent.extensions_mut().remove() {
-        allowed.copy(&headers, peer.as_ref(), sent.headers_mut());
-    }
-    request
 }
 
 /// Returns an identifier that depends only on the name of the route and the nodes of the plan as written, so
@@ -337,22 +310,22 @@ fn plan_id(name: &str, config: &PlanConfig) -> String {
 /// Counts the branches of runs, and records failures for the health of downstreams.
 struct Observer {
     metrics: Metrics,
-    /// Downstreams by the names of their nodes.
-    backends: Backends,
+    /// The names and downstreams of the nodes, in the order of the plan.
+    backends: Vec<(Box<str>, Arc<Backend>)>,
 }
 
 impl RunObserver for Observer {
-    fn on_end(&self, node: &str, branch: &Branch) {
+    fn on_end(&self, node: usize, branch: &Branch) {
         self.metrics.on_end(node, branch);
-        if let Some(backend) = self.backends.get(node) {
-            backend.record(node, branch);
+        if let Some((name, backend)) = self.backends.get(node) {
+            backend.record(name, branch);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::config::Config;
+    use crate::config::{Config, Environment};
 
     /// Returns the plan id of the route `name` with this request of its node.
     fn id(name: &str, request: &str, variable: &str) -> String {
@@ -362,7 +335,9 @@ downstreams: {{ up: {{ endpoints: [{{ url: 'http://up:80' }}] }} }}
 orchestrate: {{ plan: {{ up: {{ downstream: up, request: {{ {request} }} }} }} }}
 "
         );
-        let config = Config::parse("a.yaml", &text, &|_| Some(variable.into())).unwrap();
+        let variables = ["NAME", "OTHER"].map(|name| (name.to_owned(), variable.to_owned()));
+        let env = Environment::from_iter(variables);
+        let config = Config::parse("a.yaml", &text, &env).unwrap();
         super::plan_id(name, &config.orchestrate.unwrap())
     }
 

@@ -1,6 +1,8 @@
 //! Serves an app until a stop signal arrives.
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::Future, io, net::SocketAddr, num::NonZeroUsize, sync::Arc, thread, time::Duration,
+};
 
 use axum::{Router, routing::get};
 use metrics::{counter, gauge};
@@ -13,7 +15,7 @@ use tokio::{
 };
 use tower_fanout::layers::{ConfigError, breaker};
 use tower_fanout_http::server::{
-    self, CloseReason, Connections, ServerConfig, ServerTls, ShutdownOutcome, TlsErrorKind,
+    self, CloseReason, Connections, ServerConfig, ServerTls, ShutdownOutcome, TlsErrorKind, Workers,
 };
 
 use crate::{
@@ -65,8 +67,20 @@ impl Sockets {
     }
 }
 
-/// Serves `app` to callers that `auth` admits, until `stop` resolves. Reads certificates and keys again at
-/// each of `hangups`.
+/// Starts the threads that serve connections: `count`, or as many as CPUs are available to the process.
+///
+/// # Errors
+/// Returns an error if the system cannot start a thread.
+pub(crate) fn start_workers(count: Option<u16>) -> io::Result<Workers> {
+    let available = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let count = count.and_then(|count| NonZeroUsize::new(count.into()));
+    Workers::start(count.unwrap_or_else(available))
+}
+
+/// Serves `app` to callers that `auth` admits, until `stop` resolves. Reads certificates and keys again at each of
+/// `hangups`.
+///
+/// Connections are served by `workers`. `None` serves them on this runtime, whose clock a test can pause.
 ///
 /// Shutdown then takes three steps: readiness turns off, new requests are accepted for the drain delay,
 /// and requests in flight complete within the grace period.
@@ -78,10 +92,14 @@ pub(crate) async fn run(
     auth: &Auth,
     ready: Readiness,
     sockets: Sockets,
+    workers: Option<Workers>,
     server: &Server,
     (stop, hangups): (impl Future<Output = ()>, Signal),
 ) -> Result<ShutdownOutcome, ConfigError> {
-    let public = server::Server::new(server.config.clone())?;
+    let mut public = server::Server::new(server.config.clone())?;
+    if let Some(workers) = workers {
+        public = public.workers(workers);
+    }
     tracing::info!(listen = %sockets.public(), admin = %sockets.admin(), "serving");
     // Dropping the set aborts its tasks.
     let mut background = JoinSet::new();

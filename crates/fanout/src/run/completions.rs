@@ -1,12 +1,9 @@
 //! Records the end of branches, and applies its effects on the other branches.
 
-use std::{
-    mem,
-    panic::{AssertUnwindSafe, catch_unwind},
-    task::Context,
-};
+use std::{mem, task::Context};
 
 use tokio::time::Instant;
+use tower_fanout_layers::panic;
 
 use super::{
     Run,
@@ -108,9 +105,8 @@ impl<Req> Run<Req> {
             }
         }
         if let Some(observer) = self.scratch_pool.observer() {
-            let name = &self.bound.graph().names[node];
             // A panic of the observer must not end the run.
-            let _ = catch_unwind(AssertUnwindSafe(|| observer.on_end(name, branch)));
+            let _ = panic::catch(|| observer.on_end(node, branch));
         }
         scratch.completed.push_back(node);
     }

@@ -20,11 +20,11 @@ use crate::{outcome::BranchError, report::Branch};
 ///
 /// The events of a branch's layers go to the sinks of these layers and of an `EventsLayer` above them.
 pub trait RunObserver: Send + Sync {
-    /// Called when a branch ends. `node` is the name of the node in its plan, and `branch` its final entry in
-    /// the report.
+    /// Called when a branch ends. `node` is the position of the node in its plan, as in
+    /// [`Plan::names`](crate::Plan::names), and `branch` its final entry in the report.
     ///
     /// Called while a request is being processed, so the function must be quick and must not block.
-    fn on_end(&self, node: &str, branch: &Branch);
+    fn on_end(&self, node: usize, branch: &Branch);
 }
 
 /// Collects the events of one branch in one run.

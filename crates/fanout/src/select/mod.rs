@@ -2,7 +2,7 @@
 
 mod choose;
 
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, sync::Arc};
 
 pub(crate) use self::choose::choose;
 
@@ -206,7 +206,7 @@ impl PlanGraph {
 #[derive(Clone, Default)]
 pub(crate) struct SelectOptions {
     pub(crate) selection: Selection,
-    pub(crate) tier: Option<Box<str>>,
+    pub(crate) tier: Option<Arc<str>>,
     pub(crate) brownout: Brownout,
     /// Skips the nodes that may change state.
     pub(crate) test: bool,

@@ -59,7 +59,7 @@ pub(crate) use self::{
     diagnostic::{Diagnostic, Position, Report},
     downstream::DownstreamConfig,
     key::KeyTemplate,
-    route_path::{ORCHESTRATE, RESERVED_NAMES, RoutePath},
+    route_path::{ORCHESTRATE, RESERVED_NAMES, RoutePath, is_built_in},
     route_table::RouteTable,
     server::Server,
     tls::{CertFile, ClientTlsFiles, ReloadableCert, Replacement},

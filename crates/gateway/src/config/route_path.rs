@@ -26,6 +26,17 @@ pub(crate) const RESERVED_NAMES: [&str; 8] = [
 /// Paths that the gateway itself always serves.
 const RESERVED: [&str; 4] = ["/livez", "/readyz", "/openapi.json", "/docs"];
 
+/// Returns `true` if the gateway itself may serve `path`: other routes serve some of these paths.
+pub(crate) fn is_built_in(path: &str) -> bool {
+    let mut own = RESERVED.into_iter().chain([ORCHESTRATE]);
+    own.any(|own| is_below(path, own))
+}
+
+fn is_below(path: &str, other: &str) -> bool {
+    let rest = path.strip_prefix(other);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// The path of a route, such as `/pages/{id}`.
 ///
 /// Two paths are equal if they match the same requests: the names of parameters make no difference.
@@ -44,7 +55,7 @@ impl RoutePath {
     /// Returns what was expected if `text` is no path, or if no request reaches the route.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let segments = text.strip_prefix('/');
-        let segments = segments.ok_or("a path such as \"/pages/{id}\"")?;
+        let segments = segments.ok_or("a path that begins with \"/\", such as \"/pages/{id}\"")?;
         let mut path = Self {
             text: text.to_owned(),
             pattern: String::new(),
@@ -60,7 +71,7 @@ impl RoutePath {
         }
         let reserved = RESERVED
             .into_iter()
-            .find(|reserved| path.is_below(reserved));
+            .find(|reserved| is_below(&path.text, reserved));
         match reserved {
             Some(reserved) => Err(format!(
                 "another path, as the gateway itself serves {reserved}"
@@ -70,7 +81,10 @@ impl RoutePath {
     }
 
     fn add_parameter(&mut self, name: &str) -> Result<(), String> {
-        if name.is_empty() || name.contains(['{', '}', '*']) {
+        if name.contains('*') {
+            return Err("a parameter for one segment, such as {id}".into());
+        }
+        if name.is_empty() || name.contains(['{', '}']) {
             return Err("parameters such as {id}".into());
         }
         if self.parameters.iter().any(|other| other == name) {
@@ -90,10 +104,16 @@ impl RoutePath {
             return Err("parameters in braces, such as {id}");
         }
         if matches!(segment, "." | "..") {
-            return Err("segments other than \".\" and \"..\", which clients remove");
+            return Err("segments other than \".\" and \"..\", which servers remove");
         }
-        if segment.contains(['{', '}', '?', '#', '*', '%', '\\']) {
-            return Err("literal segments without {, }, ?, #, *, % and \\");
+        if segment.contains(['{', '}']) {
+            return Err("a parameter that is a whole segment, such as {id}");
+        }
+        if segment.contains('%') {
+            return Err("a path that is not percent-encoded");
+        }
+        if segment.contains(['?', '#', '*', '\\']) {
+            return Err("literal segments without ?, #, * and \\");
         }
         // Nothing is left that has more than one meaning.
         self.pattern += &encode_path(segment).map_err(|_| "literal text of a path")?;
@@ -102,8 +122,7 @@ impl RoutePath {
 
     /// Returns `true` if this is the literal path `other` or begins with it and a slash.
     pub(super) fn is_below(&self, other: &str) -> bool {
-        let rest = self.text.strip_prefix(other);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        is_below(&self.text, other)
     }
 
     /// Returns the segments as the file has them, with `None` for a parameter.

@@ -26,7 +26,7 @@ use crate::{
     config::Config,
     health::Readiness,
     output::print,
-    run::{Sockets, run, signals},
+    run::{Sockets, run, signals, start_workers},
     telemetry,
 };
 
@@ -72,7 +72,17 @@ pub(crate) async fn demo(
     print_welcome(&sockets, secret.as_bytes())?;
     // Until here a signal ends the process, even while a write to standard output waits.
     let signals = signals()?;
-    Ok(run(&app, &auth, ready, sockets, &config.server, signals).await?)
+    let workers = start_workers(None)?;
+    Ok(run(
+        &app,
+        &auth,
+        ready,
+        sockets,
+        Some(workers),
+        &config.server,
+        signals,
+    )
+    .await?)
 }
 
 /// Prints a `curl` command with a token that is valid for an hour, and the addresses to visit.

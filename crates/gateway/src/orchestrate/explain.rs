@@ -48,7 +48,7 @@ impl Job<'_> {
     /// Explains the request of this job, whose nodes are chosen.
     pub(super) fn explain(&self, choices: Vec<Choice>) -> Explanation {
         let deadline = Duration::from_millis(self.effective.timeout);
-        let fan_out = self.fan_out();
+        let fan_out = &self.fan_out;
         let mut explanation = fan_out.explain_chosen(&self.inbound, choices, Some(deadline));
         // The library knows only the breakers of the downstreams themselves.
         for (node, backend) in explanation.nodes.iter_mut().zip(&self.route.backends) {
@@ -76,13 +76,13 @@ struct Explained<'e> {
 /// # Panics
 /// Panics if `result` is not JSON.
 #[must_use]
-pub(crate) fn to_json(route: &Route, explanation: &Explanation, result: Option<String>) -> String {
+pub(crate) fn to_json(route: &Route, explanation: &Explanation, result: Option<Bytes>) -> String {
     let explained = Explained {
         route: &route.name,
         plan_id: &route.plan_id,
         explanation,
         // The body is a response of `Reply` or a problem document, and both are serialized JSON.
-        result: result.map(|body| RawValue::from_string(body).expect("a response is JSON")),
+        result: result.map(|body| serde_json::from_slice(&body).expect("a response is JSON")),
     };
     // Serialization fails only for maps with keys that are not strings, and for I/O.
     serde_json::to_string(&explained).expect("an explanation serializes to JSON")

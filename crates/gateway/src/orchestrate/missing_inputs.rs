@@ -1,6 +1,6 @@
 //! Rejects requests whose input cannot be sent to the services, before anything is sent.
 
-use std::error::Error;
+use std::{error::Error, sync::Arc};
 
 use bytes::Bytes;
 use http::Request;
@@ -33,7 +33,7 @@ pub(super) fn check(
     inbound: &Inbound,
     choices: &[Choice],
     failed: Vec<(usize, BranchError)>,
-) -> Result<Vec<Option<Request<Bytes>>>, Problem> {
+) -> Result<Vec<Option<Arc<Request<Bytes>>>>, Problem> {
     let source = Source {
         inbound,
         answers: None,
@@ -44,9 +44,11 @@ pub(super) fn check(
         .iter()
         .for_each(|(node, _)| has_failed[*node] = true);
     for (node, choice) in choices.iter().enumerate() {
-        if choice.runs() && !has_failed[node] {
-            match route.templates[node].prepare(&source) {
-                Ok(request) => prepared[node] = request,
+        let template = &route.templates[node];
+        let reads = template.references().next().is_some();
+        if choice.runs() && !has_failed[node] && reads {
+            match template.prepare(&source) {
+                Ok(request) => prepared[node] = request.map(Arc::new),
                 Err(error) => failures.push((node, error.into())),
             }
         }
@@ -163,9 +165,11 @@ impl From<BranchError> for BadInput {
     fn from(error: BranchError) -> Self {
         match error.source().and_then(<dyn Error>::downcast_ref) {
             Some(EvalError::Missing(reference)) => Self::Missing(reference.clone()),
-            Some(EvalError::Unusable(Some(reference)) | EvalError::TooLarge(reference)) => {
-                Self::Unusable(vec![reference.clone()])
-            }
+            Some(
+                EvalError::Unusable(Some(reference))
+                | EvalError::NotBoolean(Some(reference))
+                | EvalError::TooLarge(reference),
+            ) => Self::Unusable(vec![reference.clone()]),
             _ => Self::Unusable(Vec::new()),
         }
     }

@@ -16,10 +16,9 @@ use http::{
 };
 use http_body::Body as _;
 use indexmap::IndexMap;
-use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 use tower_fanout::{
-    Choice, FanOut, SelectError, Selection, Strategy,
+    Choice, FanOut, SelectError, Strategy,
     layers::{Call, Deadline},
 };
 use tower_fanout_http::{
@@ -42,7 +41,9 @@ use self::{
     reply::Reply,
     request::RequestedOptions,
 };
-use crate::{config::Tier, inbound::Inbound, problem_log, route::Route};
+use crate::{
+    config::Tier, inbound::Inbound, outgoing::Caller, problem_log, query::Query, route::Route,
+};
 
 /// A route with the settings of its handlers.
 #[derive(Clone)]
@@ -51,8 +52,10 @@ pub(crate) struct Endpoint {
     pub(crate) route: Arc<Route>,
     /// Limits for request bodies.
     pub(crate) body: BodyLimitConfig,
-    /// Tiers by name, from the lowest to the highest.
+    /// Tiers by name.
     pub(crate) tiers: Arc<IndexMap<String, Tier>>,
+    /// The tier of callers without a token.
+    pub(crate) lowest_tier: Arc<str>,
     /// `true` to send the `server-timing` response header.
     pub(crate) server_timing: bool,
 }
@@ -62,11 +65,13 @@ impl Endpoint {
     pub(crate) async fn orchestrate(self, request: Request<Body>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let id = correlation_id(&parts);
-        let result = async {
-            let (inbound, requested) = self.read(parts, body).await?;
-            self.respond(inbound, &requested).await
-        };
-        vary_by_accept(result_to_response(result.await, &id))
+        let result = self.run_requested(parts, body).await;
+        vary_by_accept(result_to_response(result, &id))
+    }
+
+    async fn run_requested(&self, parts: Parts, body: Body) -> Result<Response<Body>, Problem> {
+        let (inbound, requested) = self.read(parts, body).await?;
+        self.respond(inbound, &requested).await
     }
 
     /// Explains an orchestrate request. With `?execute=true` also runs it, without nodes that change
@@ -75,11 +80,11 @@ impl Endpoint {
         let (parts, body) = request.into_parts();
         let id = correlation_id(&parts);
         let result = async {
-            let execute = is_executed(&query(&parts))?;
+            let execute = is_executed(&Query::of(&parts.uri))?;
             let (inbound, requested) = self.read(parts, body).await?;
             let mut job = Job::new(&self, inbound, &requested);
             // Skips nodes that change state.
-            job.test = execute;
+            job.fan_out = job.fan_out.test(execute);
             let choices = job.choose()?;
             let explanation = job.explain(choices.clone());
             let result = if execute {
@@ -87,7 +92,10 @@ impl Endpoint {
                 let reply = job.run(&choices, false).await.inspect_err(|problem| {
                     problem_log::record(problem.code());
                 });
-                Some(reply.map_or_else(|problem| problem.to_json(Some(&id)), |reply| reply.body))
+                Some(reply.map_or_else(
+                    |problem| problem.to_json(Some(&id)).into(),
+                    |reply| reply.body,
+                ))
             } else {
                 None
             };
@@ -106,22 +114,29 @@ impl Endpoint {
     ) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let id = correlation_id(&parts);
-        let result = async {
-            let mut inbound = self.inbound(parts)?;
-            inbound.route = route;
-            inbound.body = self.route_body(&inbound, body).await?;
-            self.respond(inbound, &RequestedOptions::default()).await
-        };
-        vary_by_accept(result_to_response(result.await, &id))
+        let result = self.run_route(parts, body, route).await;
+        vary_by_accept(result_to_response(result, &id))
+    }
+
+    async fn run_route(
+        &self,
+        parts: Parts,
+        body: Body,
+        route: Vec<(String, String)>,
+    ) -> Result<Response<Body>, Problem> {
+        let mut inbound = self.inbound(parts)?;
+        inbound.route = route;
+        inbound.body = self.route_body(&inbound, body).await?;
+        self.respond(inbound, &RequestedOptions::default()).await
     }
 
     /// Runs the plan with the requested options. Responds in the format that the caller accepts.
     async fn respond(
         &self,
-        inbound: Inbound,
+        inbound: Box<Inbound>,
         requested: &RequestedOptions,
     ) -> Result<Response<Body>, Problem> {
-        let format = ResponseFormat::of(&inbound.headers);
+        let format = ResponseFormat::of(&inbound.caller.headers);
         let mut job = Job::new(self, inbound, requested);
         let choices = job.choose()?;
         match format {
@@ -149,7 +164,11 @@ impl Endpoint {
         json(bytes).map(Some)
     }
 
-    async fn read(&self, parts: Parts, body: Body) -> Result<(Inbound, RequestedOptions), Problem> {
+    async fn read(
+        &self,
+        parts: Parts,
+        body: Body,
+    ) -> Result<(Box<Inbound>, RequestedOptions), Problem> {
         let mut inbound = self.inbound(parts)?;
         check_media_type(&inbound)?;
         let bytes = self.body(&inbound, body).await?;
@@ -165,9 +184,14 @@ impl Endpoint {
     }
 
     async fn body(&self, inbound: &Inbound, body: Body) -> Result<Bytes, Problem> {
-        read_body(&inbound.headers, body, &self.body)
-            .await
-            .map_err(Problem::from)
+        let headers = &inbound.caller.headers;
+        // Nothing is left to read or to decode.
+        if body.is_end_stream() && !headers.contains_key(header::CONTENT_ENCODING) {
+            return Ok(Bytes::new());
+        }
+        // Boxed, because most requests have no body, and the future that reads it is large.
+        let read = Box::pin(read_body(headers, body, &self.body));
+        read.await.map_err(Problem::from)
     }
 
     /// Creates the request that the plan reads, without its body.
@@ -175,33 +199,43 @@ impl Endpoint {
     /// # Errors
     /// Returns a problem if `authorization` is repeated, because the readers of the header could choose
     /// different values. `JwtLayer` refuses that on routes with authentication.
-    fn inbound(&self, parts: Parts) -> Result<Inbound, Problem> {
+    fn inbound(&self, parts: Parts) -> Result<Box<Inbound>, Problem> {
         if parts.headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
             return Err(Problem::new(Code::InvalidRequest)
                 .detail("The authorization header must not be repeated."));
         }
         let claims = parts.extensions.get::<Claims>().cloned();
         // Callers without a token are in the lowest tier.
-        let lowest = self.tiers.first().map_or("default", |(name, _)| name);
-        let tier = claims.as_ref().map_or(lowest, |claims| claims.tier());
+        let tier = match &claims {
+            Some(claims) => claims.tier().into(),
+            None => Arc::clone(&self.lowest_tier),
+        };
         // The job sets the limits later, when it knows the requested options.
         let mut call = Call::NONE;
         call.deadline = parts.extensions.get().and_then(|call: &Call| call.deadline);
-        Ok(Inbound {
+        // Boxed, because it is moved from future to future.
+        Ok(Box::new(Inbound {
             call,
-            correlation_id: correlation_id(&parts),
-            trace: trace(&parts),
-            hops: parts.extensions.get().copied().unwrap_or_default(),
             body: None,
-            query: query(&parts),
+            query: Query::of(&parts.uri),
             route: Vec::new(),
-            tier: tier.into(),
+            tier,
             hypothetical: false,
             prepared: Vec::new(),
             claims,
-            peer: parts.extensions.get().cloned(),
-            headers: Arc::new(with_host(parts.headers, &parts.uri)),
-        })
+            caller: Arc::new(caller(parts)),
+        }))
+    }
+}
+
+/// Returns what the requests to downstreams take from a request.
+fn caller(parts: Parts) -> Caller {
+    Caller {
+        correlation_id: correlation_id(&parts),
+        trace: trace(&parts),
+        hops: parts.extensions.get().copied().unwrap_or_default(),
+        peer: parts.extensions.get().cloned(),
+        headers: with_host(parts.headers, &parts.uri),
     }
 }
 
@@ -231,26 +265,9 @@ fn trace(parts: &Parts) -> TraceContext {
     context.unwrap_or_else(TraceContext::generate)
 }
 
-/// Returns the decoded query parameters. A value that is not UTF-8 is `None`.
-fn query(parts: &Parts) -> Vec<(String, Option<String>)> {
-    let query = parts.uri.query().unwrap_or_default();
-    let pairs = query.split('&').filter(|pair| !pair.is_empty());
-    let pairs = pairs.map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let name = String::from_utf8_lossy(&form_decoded(name)).into_owned();
-        (name, String::from_utf8(form_decoded(value)).ok())
-    });
-    pairs.collect()
-}
-
-/// Decodes a name or value in the form `application/x-www-form-urlencoded`.
-fn form_decoded(text: &str) -> Vec<u8> {
-    percent_decode_str(&text.replace('+', " ")).collect()
-}
-
 /// Returns the value of the query parameter `execute`, which defaults to `false`.
-fn is_executed(query: &[(String, Option<String>)]) -> Result<bool, Problem> {
-    let mut values = query.iter().filter(|(name, _)| name == "execute");
+fn is_executed(query: &Query) -> Result<bool, Problem> {
+    let mut values = query.values("execute");
     let refuse = |code, detail| {
         let error = FieldError::new("/query/execute", code, detail);
         Err(Problem::new(Code::Validation).errors(vec![error]))
@@ -258,7 +275,7 @@ fn is_executed(query: &[(String, Option<String>)]) -> Result<bool, Problem> {
     match (values.next(), values.next()) {
         (None, _) => Ok(false),
         (Some(_), Some(_)) => refuse("duplicate", "duplicate parameter"),
-        (Some((_, value)), None) => match value.as_deref().map(str::parse) {
+        (Some(value), None) => match value.as_deref().map(str::parse) {
             Some(Ok(execute)) => Ok(execute),
             _ => refuse("type", "must be true or false"),
         },
@@ -267,7 +284,7 @@ fn is_executed(query: &[(String, Option<String>)]) -> Result<bool, Problem> {
 
 /// Requires exactly one `content-type` header, for JSON in UTF-8.
 fn check_media_type(inbound: &Inbound) -> Result<(), Problem> {
-    let mut types = inbound.headers.get_all(header::CONTENT_TYPE).iter();
+    let mut types = inbound.caller.headers.get_all(header::CONTENT_TYPE).iter();
     let media_type = types.next().and_then(|value| value.to_str().ok());
     if media_type.is_some_and(is_json) && types.next().is_none() {
         Ok(())
@@ -284,17 +301,20 @@ fn json(bytes: Bytes) -> Result<Json, Problem> {
 /// A request with its effective options, ready to run.
 struct Job<'r> {
     route: &'r Route,
-    inbound: Inbound,
-    selection: Selection,
+    inbound: Box<Inbound>,
+    fan_out: FanOut<Box<Inbound>>,
     strategy: Strategy,
     sequential: bool,
-    test: bool,
     effective: EffectiveLimits,
 }
 
 impl<'r> Job<'r> {
     /// Creates a job with the requested options, limited by the route and the tier.
-    fn new(endpoint: &'r Endpoint, mut inbound: Inbound, requested: &RequestedOptions) -> Self {
+    fn new(
+        endpoint: &'r Endpoint,
+        mut inbound: Box<Inbound>,
+        requested: &RequestedOptions,
+    ) -> Self {
         let route = &*endpoint.route;
         let limits = &route.limits;
         let timeout = requested
@@ -320,20 +340,18 @@ impl<'r> Job<'r> {
         inbound.call.deadline = Deadline::after(now, timeout);
         inbound.call.max_retries = Some(retries);
         inbound.call.fallback = requested.fallbacks.unwrap_or(true);
-        // An explicit list of services replaces the selection of the plan.
-        let named = requested.required.is_some() || requested.optional.is_some();
-        let list = |list: &Option<Vec<usize>>| list.clone().unwrap_or_default();
+        let max_concurrency = if sequential { 1 } else { max_concurrency };
+        let strategy = requested.strategy.unwrap_or(route.strategy);
         Self {
-            selection: if named {
-                Selection::named(&list(&requested.required), &list(&requested.optional))
-            } else {
-                Selection::Plan
-            },
-            strategy: requested.strategy.unwrap_or(route.strategy),
+            fan_out: (route.fan_out.clone())
+                .strategy(strategy)
+                .selection(requested.selection())
+                .tier(Arc::clone(&inbound.tier))
+                .max_concurrency(max_concurrency.into()),
+            strategy,
             sequential,
-            test: false,
             effective: EffectiveLimits {
-                max_concurrency: if sequential { 1 } else { max_concurrency },
+                max_concurrency,
                 timeout: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
                 retry_attempts: retries,
             },
@@ -342,19 +360,10 @@ impl<'r> Job<'r> {
         }
     }
 
-    fn fan_out(&self) -> FanOut<Inbound> {
-        (self.route.fan_out.clone())
-            .strategy(self.strategy)
-            .selection(self.selection.clone())
-            .tier(self.inbound.tier.clone())
-            .max_concurrency(self.effective.max_concurrency.into())
-            .test(self.test)
-    }
-
     /// Decides for each node whether it runs, and prepares the downstream requests. Returns a problem if
     /// the request cannot run.
     fn choose(&mut self) -> Result<Vec<Choice>, Problem> {
-        let (choices, failed) = match self.fan_out().choose(&self.inbound) {
+        let (choices, failed) = match self.fan_out.choose(&self.inbound) {
             Ok(choices) => (choices, Vec::new()),
             Err(SelectError::ConditionFailed { failed, choices }) => (choices, failed),
             Err(error) => return Err(self.not_selected(&error)),
@@ -384,16 +393,16 @@ impl<'r> Job<'r> {
             sequential: self.sequential,
             strategy: self.strategy,
             effective: self.effective,
-            correlation_id: self.inbound.correlation_id.clone(),
-            tier: self.inbound.tier.clone(),
+            correlation_id: self.inbound.caller.correlation_id.clone(),
+            tier: Arc::clone(&self.inbound.tier),
             plan_id: Arc::clone(&self.route.plan_id),
         }
     }
 
     /// Runs the plan to its end and builds one response. `timed` adds the `server-timing` header.
     async fn run(self, choices: &[Choice], timed: bool) -> Result<Reply, Problem> {
-        let (meta, route, fan_out) = (self.meta(), self.route, self.fan_out());
-        let mut run = fan_out.run_chosen(self.inbound, choices);
+        let (meta, route) = (self.meta(), self.route);
+        let mut run = self.fan_out.run_chosen(self.inbound, choices);
         // The records of single nodes are not needed here, only the final report.
         while poll_fn(|cx| run.poll_next(cx)).await.is_some() {}
         let answer = run.into_response();
@@ -404,8 +413,8 @@ impl<'r> Job<'r> {
     /// Responds at once with a streaming body. The body runs the plan and sends a record for each node
     /// as it completes.
     fn stream(self, choices: &[Choice], format: StreamFormat) -> Response<Body> {
-        let (meta, fan_out) = (self.meta(), self.fan_out());
-        let run = fan_out.run_chosen(self.inbound, choices);
+        let meta = self.meta();
+        let run = self.fan_out.run_chosen(self.inbound, choices);
         let mut stream = RunStream::new(run, format, meta)
             .on_failure(|problem| problem_log::record(problem.code()));
         if has_merged_document(&self.route.merge) {

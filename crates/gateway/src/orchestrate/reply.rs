@@ -1,12 +1,13 @@
 //! The response to a run that is not streamed.
 
-use axum::{body::Body, response::IntoResponse};
-use http::{HeaderName, HeaderValue, Response, header};
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use tower_fanout::{FanOutResponse, Verdict};
 use tower_fanout_http::problem::{Code, Problem};
 use tower_fanout_json::{
     problem,
-    wire::{Envelope, MAX_ANSWER, RunMeta, server_timing},
+    wire::{Envelope, RunMeta, server_timing},
 };
 
 use super::merged::{has_merged_document, merged_document};
@@ -16,7 +17,7 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// The body and headers of a successful response.
 pub(super) struct Reply {
-    pub(super) body: String,
+    pub(super) body: Bytes,
     pub(super) completed: bool,
     pub(super) timing: Option<HeaderValue>,
 }
@@ -44,22 +45,20 @@ impl Reply {
             }
             None => Ok(None),
         };
-        let document = merged.as_ref().ok().and_then(Option::as_ref);
-        let data = envelope.data(|node| answer.at(node), document);
         let timing = timed.then(|| server_timing(report, names));
-        // Checked before the envelope is built, so that a large response is not copied.
-        let fits = data.len() <= MAX_ANSWER;
+        let answer = |node| answer.at(node);
         let problem = match merged {
-            Ok(_) if fits => {
-                return Ok(Self {
-                    body: envelope.success(&data),
-                    completed: report.is_complete(),
-                    timing,
-                });
-            }
-            Ok(_) => Problem::new(Code::AggregateTooLarge),
-            Err(problem) if fits => envelope.failure(problem, data),
-            Err(problem) => problem,
+            Ok(merged) => match envelope.success(answer, merged.as_ref()) {
+                Some(body) => {
+                    return Ok(Self {
+                        body,
+                        completed: report.is_complete(),
+                        timing,
+                    });
+                }
+                None => Problem::new(Code::AggregateTooLarge),
+            },
+            Err(problem) => envelope.failure(problem, answer),
         };
         Err(match timing {
             Some(timing) => problem.header(SERVER_TIMING, timing),
@@ -81,10 +80,15 @@ impl Reply {
 }
 
 /// Builds a response with the JSON `body`, which caches must not store.
-pub(crate) fn json_response(body: String) -> Response<Body> {
-    let headers = [
-        (header::CONTENT_TYPE, "application/json"),
-        (header::CACHE_CONTROL, "no-store"),
-    ];
-    (headers, body).into_response()
+pub(crate) fn json_response(body: impl Into<Bytes>) -> Response<Body> {
+    // With room for the headers that the layers above add.
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let mut response = Response::new(Body::from(body.into()));
+    *response.headers_mut() = headers;
+    response
 }

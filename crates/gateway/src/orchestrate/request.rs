@@ -6,7 +6,7 @@ use std::{borrow::Cow, fmt, ops::RangeInclusive, str::FromStr};
 use indexmap::IndexMap;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use tower_fanout::Strategy;
+use tower_fanout::{Selection, Strategy};
 use tower_fanout_http::problem::{Code, FieldError, Problem};
 
 /// The options of an orchestrate request. A field that the request leaves out is `None`.
@@ -28,6 +28,17 @@ pub(crate) struct RequestedOptions {
     pub(crate) optional: Option<Vec<usize>>,
     /// `false` to turn fallbacks off.
     pub(crate) fallbacks: Option<bool>,
+}
+
+impl RequestedOptions {
+    /// Returns the services to run. A list of services replaces the selection of the plan.
+    pub(crate) fn selection(&self) -> Selection {
+        if self.required.is_none() && self.optional.is_none() {
+            return Selection::Plan;
+        }
+        let required = self.required.as_deref().unwrap_or_default();
+        Selection::named(required, self.optional.as_deref().unwrap_or_default())
+    }
 }
 
 /// Reads the body. `index_of` returns the index of a service in the plan by its name.

@@ -20,6 +20,7 @@ mod seed;
 #[path = "../../tests/common/stub.rs"]
 #[allow(dead_code, reason = "the integration tests use the rest")]
 mod stub;
+mod token;
 
 use std::{future::pending, net::SocketAddr};
 
@@ -29,7 +30,7 @@ use self::{client::*, net::*, stub::*};
 use crate::{
     app::App,
     auth::Auth,
-    config::Config,
+    config::{Config, Environment},
     health::Readiness,
     run::{Sockets, run},
 };
@@ -38,7 +39,7 @@ use crate::{
 struct Server;
 
 async fn start_server(text: &str) -> (SocketAddr, Server) {
-    let config = Config::parse("test.yaml", text, &|_| None);
+    let config = Config::parse("test.yaml", text, &Environment::default());
     let config = config.unwrap_or_else(|report| panic!("{report}"));
     let ready = Readiness::default();
     let app = App::new(&config, ready.clone()).unwrap();
@@ -47,7 +48,7 @@ async fn start_server(text: &str) -> (SocketAddr, Server) {
     let addr = sockets.public();
     tokio::spawn(async move {
         let signals = (pending(), signal(SignalKind::hangup()).unwrap());
-        run(&app, &auth, ready, sockets, &config.server, signals)
+        run(&app, &auth, ready, sockets, None, &config.server, signals)
             .await
             .unwrap();
     });
@@ -57,7 +58,7 @@ async fn start_server(text: &str) -> (SocketAddr, Server) {
 #[test]
 fn fault_i17_l4_no_canary_in_the_debug_output_of_a_configuration() {
     let files = canaries::files();
-    let config = Config::parse("a.yaml", &files[1], &|_| None).unwrap();
+    let config = Config::parse("a.yaml", &files[1], &Environment::default()).unwrap();
     let all = canaries::canaries().chain([canaries::private_key()]);
     scan::scan(
         "the debug output of a configuration",

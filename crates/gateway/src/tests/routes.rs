@@ -1,11 +1,13 @@
 //! Every file that the configuration check accepts starts, and serves each of its routes.
 
+use std::convert::Infallible;
+
 use axum::body::Body;
-use http::{Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use proptest::prelude::*;
-use tower::ServiceExt;
+use tower::{Service, ServiceExt};
 
 use super::*;
 
@@ -86,7 +88,7 @@ fn sent(path: &str) -> String {
 /// Asserts that each route of an accepted configuration is served. Returns `false` if the check refuses the
 /// configuration.
 async fn serves_each_route(routes: &[(Method, String)]) -> bool {
-    let Ok(config) = Config::parse("test.yaml", &config(routes), &|_| None) else {
+    let Ok(config) = Config::parse("test.yaml", &config(routes), &Environment::default()) else {
         return false;
     };
     let app = App::new(&config, Readiness::default()).unwrap();
@@ -155,4 +157,48 @@ fn fault_j17_accepts_and_serves_these_files() {
         let routes: Vec<_> = routes.collect();
         assert!(block_on(serves_each_route(&routes)), "{routes:?}");
     }
+}
+
+/// Returns the status, the length and the body of the response to a request.
+async fn response(
+    service: &(impl Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone),
+    method: Method,
+    path: &str,
+) -> (StatusCode, Option<HeaderValue>, String) {
+    let request = Request::builder().method(method).uri(path);
+    let request = request
+        .header(header::HOST, "localhost")
+        .body(Body::empty());
+    let Ok(response) = service.clone().oneshot(request.unwrap()).await;
+    let (parts, body) = response.into_parts();
+    let length = parts.headers.get(header::CONTENT_LENGTH).cloned();
+    let body = body.collect().await.unwrap().to_bytes();
+    (
+        parts.status,
+        length,
+        String::from_utf8(body.to_vec()).unwrap(),
+    )
+}
+
+#[test]
+fn fault_j17_no_route_takes_an_endpoint_of_the_gateway_and_head_has_no_body() {
+    let routes = [
+        (Method::GET, "/{a}".into()),
+        (Method::GET, "/{a}/{b}".into()),
+    ];
+    block_on(async {
+        let config = Config::parse("test.yaml", &config(&routes), &Environment::default());
+        let config = config.unwrap();
+        let app = App::new(&config, Readiness::default()).unwrap();
+        let auth = Auth::start(&config).await.unwrap();
+        let service = app.service::<Body>(&auth);
+        assert_eq!(response(&service, Method::GET, "/livez").await.2, "ok\n");
+        for (path, node) in [("/livez/a", "\"n1\""), ("/livezz", "\"n0\"")] {
+            let (status, _, body) = response(&service, Method::GET, path).await;
+            assert!(body.contains(node), "{path}: {body}");
+            let (of_head, length, body) = response(&service, Method::HEAD, path).await;
+            assert_eq!((of_head, &*body), (status, ""), "{path}");
+            assert!(length.is_some(), "{path}");
+        }
+    });
 }

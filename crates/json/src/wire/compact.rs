@@ -7,21 +7,21 @@ use crate::check::string_end;
 ///
 /// All other bytes are copied unchanged. JSON strings contain no line breaks, so the result is one
 /// line.
-pub(super) fn push_compact(out: &mut String, json: &str) {
+pub(super) fn push_compact(out: &mut Vec<u8>, json: &[u8]) {
     let mut rest = json;
-    while let Some(at) = rest.bytes().position(is_space_or_quote) {
+    while let Some(at) = rest.iter().copied().position(is_space_or_quote) {
         let (before, from) = rest.split_at(at);
-        out.push_str(before);
-        if from.starts_with('"') {
-            let (string, after) = from.split_at(string_end(from.as_bytes(), 1));
-            out.push_str(string);
+        out.extend_from_slice(before);
+        if from.starts_with(b"\"") {
+            let (string, after) = from.split_at(string_end(from, 1));
+            out.extend_from_slice(string);
             rest = after;
         } else {
             // Skips one character of white space.
             rest = &from[1..];
         }
     }
-    out.push_str(rest);
+    out.extend_from_slice(rest);
 }
 
 const fn is_space_or_quote(byte: u8) -> bool {
@@ -36,9 +36,9 @@ mod tests {
     use super::*;
 
     fn compact(json: &str) -> String {
-        let mut out = String::new();
-        push_compact(&mut out, json);
-        out
+        let mut out = Vec::new();
+        push_compact(&mut out, json.as_bytes());
+        String::from_utf8(out).unwrap()
     }
 
     #[test]

@@ -106,11 +106,12 @@
 //!         Err(_) => return Err(Problem::new(Code::NoServices)),
 //!     };
 //!     let envelope = Envelope { meta: &meta, names: plan.names(), report: response.report() };
-//!     let data = envelope.data(|node| response.at(node), None);
-//!     match verdict {
-//!         None => Ok(Response::new(Full::from(envelope.success(&data)).boxed_unsync())),
-//!         Some(verdict) => Err(envelope.failure(problem(verdict), data)),
+//!     let answer = |node| response.at(node);
+//!     if let Some(verdict) = verdict {
+//!         return Err(envelope.failure(problem(verdict), answer));
 //!     }
+//!     let body = envelope.success(answer, None).ok_or(Problem::new(Code::AggregateTooLarge))?;
+//!     Ok(Response::new(Full::from(body).boxed_unsync()))
 //! }
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -133,14 +134,13 @@
 mod accept;
 mod compact;
 mod envelope;
+mod members;
 mod service;
 mod stats;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod timing;
-
-use serde::Serialize;
 
 pub use self::{
     accept::{ResponseFormat, StreamFormat},
@@ -149,21 +149,9 @@ pub use self::{
     timing::server_timing,
 };
 
-/// Recommended maximum size of the results of all services together in a response: 8 MiB. The maximum
-/// size of the response of one service is that of its client.
+/// Maximum size of the results of all services together in a response: 8 MiB. The maximum size of the response of
+/// one service is that of its client.
 ///
-/// [`RunStream`] limits the records of all services to this size, without the summary. An
-/// [`Envelope`] has no limit, so compare the length of its [`data`](Envelope::data) with this constant.
+/// [`RunStream`] limits the records of all services to this size, without the summary. An [`Envelope`] limits
+/// `data`.
 pub const MAX_ANSWER: usize = 8 << 20;
-
-/// Appends `value` as JSON.
-///
-/// # Panics
-/// Panics if serialization fails. The types of this module have string keys and finite numbers, so
-/// it does not.
-fn push(out: &mut String, value: &(impl Serialize + ?Sized)) {
-    out.push_str(
-        &serde_json::to_string(value)
-            .expect("values with string keys and finite numbers serialize"),
-    );
-}

@@ -19,7 +19,10 @@ use tower_fanout::{FanOutResponse, Run};
 use tower_fanout_http::problem::{Code, Problem};
 
 use super::{
-    Envelope, MAX_ANSWER, RunMeta, StreamFormat, compact::push_compact, service::ServiceEntry,
+    Envelope, MAX_ANSWER, RunMeta, StreamFormat,
+    compact::push_compact,
+    members::{Members, name},
+    service::{optional, push_service},
 };
 use crate::{Json, problem};
 
@@ -126,15 +129,20 @@ impl<Req> RunStream<Req> {
     fn service(&mut self, node: usize) -> Option<Bytes> {
         let run = self.run.as_mut()?;
         let name = &*run.plan().names()[node];
-        let mut service = ServiceEntry::of(run.branch(node));
-        (service.r#type, service.name) = (self.framing.kind("service"), Some(name));
-        let mut json = String::new();
-        let data = run.at::<Json>(node).filter(|_| !self.too_large);
-        service.push(&mut json, data);
+        let (kind, branch) = (self.framing.kind("service"), run.branch(node));
+        let record = |data: Option<&Json>| {
+            let mut json = Vec::new();
+            let first = |members: &mut Members<'_>| {
+                optional(members, name!("type"), kind);
+                members.text(name!("name"), name);
+            };
+            push_service(&mut json, branch, first, data);
+            json
+        };
+        let mut json = record(run.at(node).filter(|_| !self.too_large));
         if self.sent + json.len() > MAX_ANSWER && !self.too_large {
             // The record itself is still sent, so that the client learns the status of the service.
-            json.clear();
-            service.push(&mut json, None);
+            json = record(None);
             self.too_large = true;
             run.cancel();
         }
@@ -158,19 +166,19 @@ impl<Req> RunStream<Req> {
             None => self.merge.take().map(|merge| merge(&answer)).transpose(),
         };
         let json = match merged {
-            Ok(merged) => envelope.success(&envelope.totals(merged.as_ref())),
+            Ok(merged) => envelope.success_summary(merged.as_ref()),
             Err(problem) => {
                 if let Some(handle) = self.on_failure.take() {
                     handle(&problem);
                 }
-                let problem = envelope.failure(problem, envelope.totals(None));
+                let problem = envelope.failure_summary(problem);
                 let members = problem.to_json_untyped(Some(&self.meta.correlation_id));
                 // Replaces the opening brace of the members.
-                format!("{{\"success\":false,{}", &members[1..])
+                [b"{\"success\":false,", &members.as_bytes()[1..]].concat()
             }
         };
         let json = match self.framing.kind("summary") {
-            Some(kind) => format!("{{\"type\":\"{kind}\",{}", &json[1..]),
+            Some(kind) => [format!("{{\"type\":\"{kind}\",").as_bytes(), &json[1..]].concat(),
             None => json,
         };
         Some(self.framing.frame("summary", &json))
@@ -194,15 +202,17 @@ impl StreamFormat {
     }
 
     /// Returns a record with `json` on one line.
-    fn frame(self, kind: &str, json: &str) -> Bytes {
-        let mut out = String::with_capacity(json.len() + 32);
+    fn frame(self, kind: &str, json: &[u8]) -> Bytes {
+        let mut out = Vec::with_capacity(json.len() + 32);
         if self == Self::EventStream {
-            out.extend(["event: ", kind, "\ndata: "]);
+            for part in ["event: ", kind, "\ndata: "] {
+                out.extend_from_slice(part.as_bytes());
+            }
         }
         push_compact(&mut out, json);
-        out.push_str(match self {
-            Self::EventStream => "\n\n",
-            Self::NdJson => "\n",
+        out.extend_from_slice(match self {
+            Self::EventStream => b"\n\n",
+            Self::NdJson => b"\n",
         });
         out.into()
     }

@@ -25,7 +25,7 @@ use tower_fanout_http::{
 
 use super::{
     EffectiveLimits, Envelope, MAX_ANSWER, RunMeta, RunStream, StreamFormat, server_timing,
-    service::ServiceEntry,
+    service::push_service,
 };
 use crate::Json;
 
@@ -132,7 +132,6 @@ async fn a_document_contains_responses_byte_for_byte() {
         "{META}{}",
         r#""completed":false,"timedOut":false,"criticalPath":["user","a \"b\""],"planId":"p1"}"#
     );
-    let data = envelope.data(|node| answer.at(node), None);
     let services = concat!(
         r#"{"services":{"#,
         r#""user":{"status":"success","responseTime":10,"circuitBreakerState":"CLOSED","fallbackUsed":false,"attempts":0,"data":{"#,
@@ -141,13 +140,13 @@ async fn a_document_contains_responses_byte_for_byte() {
         r#""down":{"status":"failed","responseTime":0,"circuitBreakerState":"CLOSED","fallbackUsed":false,"attempts":0,"error":{"kind":"reset","message":"forced failure"}},"#,
         r#""next":{"status":"skipped","responseTime":0,"circuitBreakerState":"CLOSED","fallbackUsed":false,"attempts":0,"skipReason":"dependency"}},"#,
     );
-    assert_eq!(data, format!("{services}{totals}"));
-    let success = envelope.success(&data);
+    let data = format!("{services}{totals}");
+    let success = envelope.success(|node| answer.at(node), None).unwrap();
     assert_eq!(
         success,
         format!("{{\"success\":true,\"data\":{data},{meta}}}")
     );
-    let problem = envelope.failure(Problem::new(Code::UpstreamFailed), data.clone());
+    let problem = envelope.failure(Problem::new(Code::UpstreamFailed), |node| answer.at(node));
     assert!(
         problem
             .to_json(None)
@@ -155,7 +154,10 @@ async fn a_document_contains_responses_byte_for_byte() {
     );
 
     let merged = json("{ \"all\": 1 }");
-    let data = envelope.data(|node| answer.at(node), Some(&merged));
+    let success = envelope
+        .success(|node| answer.at(node), Some(&merged))
+        .unwrap();
+    let data = str::from_utf8(&success["{\"success\":true,\"data\":".len()..]).unwrap();
     assert!(!data.contains("\"data\":"), "{data}");
     assert!(data.contains(&format!("}},\"merged\":{{ \"all\": 1 }},{totals}")));
     assert_eq!(
@@ -179,7 +181,8 @@ async fn averages_exclude_calls_refused_locally() {
         names: plan.names(),
         report: answer.report(),
     };
-    let data = envelope.data(|node| answer.at(node), None);
+    let success = envelope.success(|node| answer.at(node), None).unwrap();
+    let data = str::from_utf8(&success).unwrap();
     assert!(data.contains("\"averageResponseTime\":10,"), "{data}");
     assert_eq!(
         server_timing(answer.report(), plan.names()),
@@ -199,10 +202,10 @@ async fn optional_members_of_a_service_appear_if_they_apply() {
     branch.stopped_by = Some(RetryStopReason::RequestAllowance);
     branch.fallback = Some(FallbackKind::Stale);
     branch.breaker = Some(State::HalfOpen);
-    let mut out = String::new();
-    ServiceEntry::of(&branch).push(&mut out, None);
+    let mut out = Vec::new();
+    push_service(&mut out, &branch, |_| {}, None);
     assert_eq!(
-        out,
+        str::from_utf8(&out).unwrap(),
         r#"{"status":"success","httpStatus":203,"responseTime":1,"queueTime":1.5,"circuitBreakerState":"HALF_OPEN","fallbackUsed":false,"fallbackKind":"stale","attempts":3,"hedges":2,"retryStoppedBy":"request_cap"}"#
     );
 }
@@ -282,6 +285,29 @@ async fn only_event_streams_send_a_keep_alive_every_15_s() {
     let lines = frames(partials(&slow, StreamFormat::NdJson)).await;
     let at: Vec<_> = lines.iter().map(|(at, _)| *at).collect();
     assert_eq!(at, [20_000, 36_000, 36_000]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault_f15_a_document_is_at_most_8_mib_with_its_records() {
+    let (meta, room) = (meta(), 1_000);
+    for (len, fits) in [(MAX_ANSWER - room, true), (MAX_ANSWER - 9, false)] {
+        let text: &str = format!("\"{}\"", "x".repeat(len)).leak();
+        let fan_out = fan_out(|plan| {
+            plan.node("a", responds(1, text), |(), _| Ok(()));
+        });
+        let plan = fan_out.plan().clone();
+        let answer = answer(fan_out).await;
+        let envelope = Envelope {
+            meta: &meta,
+            names: plan.names(),
+            report: answer.report(),
+        };
+        let success = envelope.success(|node| answer.at(node), None);
+        assert_eq!(success.is_some(), fits);
+        let problem = Problem::new(Code::UpstreamFailed);
+        let problem = envelope.failure(problem, |node| answer.at(node));
+        assert_eq!(problem.to_json(None).contains("\"meta\":"), fits);
+    }
 }
 
 #[tokio::test(start_paused = true)]
