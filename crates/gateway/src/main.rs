@@ -12,6 +12,7 @@ mod demo;
 mod fallback_service;
 mod health;
 mod inbound;
+mod init;
 mod log_writer;
 mod normalize;
 mod openapi;
@@ -36,29 +37,29 @@ use std::{
 };
 
 use clap::{CommandFactory, Parser};
-use serde_json::json;
-use tower_fanout_http::jwt::sign;
+use serde_json::{Value, json};
+use tower_fanout_http::jwt::{VerifierConfig, sign};
 
 use crate::{
     app::App,
     auth::Auth,
-    cli::{Cli, Command, ExplainFormat, Format},
-    config::{Config, KeysConfig},
+    cli::{CheckArgs, Cli, Command, ExplainArgs, ExplainFormat, Format, TokenArgs},
+    config::{Config, Environment, Extent, Jwt, KeysConfig, known_names},
     health::Readiness,
     orchestrate::explain::to_json,
     output::{print, print_error, print_usage},
     run::{Sockets, run, signals, start_workers},
 };
 
-/// Exit code if the required JWT keys are unavailable at startup: `EX_CONFIG` of `sysexits.h`.
-const EX_CONFIG: u8 = 78;
-
-type Outcome = Result<ExitCode, Box<dyn Error + Send + Sync>>;
-
 // Tests link a crate that counts allocations, which has an allocator of its own.
 #[cfg(all(feature = "mimalloc", not(test)))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Exit code if the required JWT keys are unavailable at startup: `EX_CONFIG` of `sysexits.h`.
+const EX_CONFIG: u8 = 78;
+
+type Outcome = Result<ExitCode, Box<dyn Error + Send + Sync>>;
 
 // The gateway serves connections on threads of their own.
 #[tokio::main(flavor = "current_thread")]
@@ -79,21 +80,21 @@ async fn execute(command: Command) -> Outcome {
         Command::Demo { listen, down } => {
             demo::demo(listen, &down).await.map(|_| ExitCode::SUCCESS)
         }
-        Command::Check { config, format } => check(&config, format),
-        Command::Explain {
-            config,
-            route,
-            tier,
-            body,
-            format,
-        } => explain(&config, &route, tier, body.as_deref(), format),
-        Command::Token {
-            config,
-            sub,
-            tier,
-            ttl,
-            jwt,
-        } => token(&config, &sub, &tier, ttl, jwt.as_deref()),
+        Command::Check(args) => check(&args),
+        Command::Explain(args) => explain(args),
+        Command::Token(args) => token(&args),
+        Command::Init { file } => {
+            let (schema, file) = (init::init(&file)?, file.display());
+            let schema = schema.display();
+            print(&format!(
+                "created {file}, and {schema} for editors\nnext: fanout check -c {file}\n"
+            ))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Schema => {
+            print(&format!("{:#}\n", config::json_schema()))?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "fanout", &mut script);
@@ -105,8 +106,11 @@ async fn execute(command: Command) -> Outcome {
 }
 
 async fn serve(path: &Path, workers: Option<u16>) -> Outcome {
-    let config = Config::load(path)?;
+    let config = Config::load(path, &Environment::of_process())?;
     let flush = telemetry::log(&config.logs)?;
+    for (variable, path) in config.warnings.overrides() {
+        tracing::info!(path, variable, "value overridden by environment variable");
+    }
     for warning in config.warnings.diagnostics() {
         tracing::warn!(path = warning.path, "{}", warning.message);
     }
@@ -138,42 +142,68 @@ async fn serve(path: &Path, workers: Option<u16>) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints all diagnostics of a file. Fails only if one of them is an error.
-fn check(path: &Path, format: Format) -> Outcome {
-    let report = Config::load(path).map_or_else(|report| report, |config| config.warnings);
-    print(&match format {
+/// Returns an error about a name that is not in `known`.
+fn unknown<'n>(
+    kind: &str,
+    name: &str,
+    known: impl Iterator<Item = &'n (impl AsRef<str> + ?Sized + 'n)>,
+) -> String {
+    let help = known_names(name, known.map(AsRef::as_ref));
+    let help = help.unwrap_or_else(|| format!("the configuration has no {kind}"));
+    format!("unknown {kind} \"{name}\"; {help}")
+}
+
+/// Prints all diagnostics of a configuration. Fails if one of them is an error, or if there are any and the check is
+/// strict.
+fn check(args: &CheckArgs) -> Outcome {
+    let extent = Extent {
+        strict: args.strict,
+        allow_missing_env: args.allow_missing_env,
+    };
+    let env = Environment::of_process().with_files(&args.env_file);
+    let report = env.map_or_else(
+        |report| report,
+        |env| Config::check(&args.config, &env, extent),
+    );
+    print(&match args.format {
         Format::Text if report.diagnostics().is_empty() => {
-            format!("{}: no problems\n", path.display())
+            format!("{}{}: no problems\n", report.notes(), args.config.display())
         }
-        Format::Text => report.to_string(),
+        Format::Text => format!("{}{report}{}", report.notes(), report.summary()),
         Format::Json => report.to_json() + "\n",
+        Format::Sarif => report.to_sarif(&std::env::current_dir()?) + "\n",
     })?;
-    Ok(if report.has_errors() {
+    let has_warnings = !report.diagnostics().is_empty();
+    Ok(if report.has_errors() || args.strict && has_warnings {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
     })
 }
 
-/// Prints the execution of a request to `route`. Fails if the request would be rejected.
-fn explain(
-    path: &Path,
-    route: &str,
-    tier: Option<String>,
-    body: Option<&Path>,
-    format: ExplainFormat,
-) -> Outcome {
-    let config = Config::load(path)?;
+/// Prints the execution of a request to a route. Fails if the request would be rejected.
+fn explain(args: ExplainArgs) -> Outcome {
+    let ExplainArgs {
+        route,
+        tier,
+        format,
+        ..
+    } = args;
+    let env = Environment::of_process().with_files(&args.env_file)?;
+    let config = Config::load(&args.config, &env)?;
     if let Some(tier) = tier
         .as_ref()
         .filter(|tier| !config.tiers.contains_key(*tier))
     {
-        return Err(format!("unknown tier \"{tier}\"").into());
+        return Err(unknown("tier", tier, config.tiers.keys()).into());
     }
     let app = App::new(&config, Readiness::default())?;
-    let unknown = || format!("unknown route \"{route}\"");
-    let (endpoint, orchestrate) = app.endpoint(route).ok_or_else(unknown)?;
-    let body = body.map(std::fs::read).transpose();
+    let (endpoint, orchestrate) = app.endpoint(&route).ok_or_else(|| {
+        let api = config.orchestrate.iter().map(|_| "orchestrate");
+        let routes = config.routes.iter().map(|route| route.name.as_str());
+        unknown("route", &route, routes.chain(api))
+    })?;
+    let body = args.body.map(std::fs::read).transpose();
     let body = body.map_err(|error| format!("cannot read the body file: {error}"))?;
     let explanation = endpoint
         .explain(tier, body.map(Into::into), orchestrate)
@@ -182,28 +212,20 @@ fn explain(
             ExplainFormat::Text | ExplainFormat::Mermaid => problem.to_string(),
         })?;
     print(&match format {
-        ExplainFormat::Text => explanation.to_string(),
+        ExplainFormat::Text => format!("{}{explanation}", config.warnings.notes()),
         ExplainFormat::Json => to_json(&endpoint.route, &explanation, None) + "\n",
         ExplainFormat::Mermaid => explanation.to_mermaid().to_string(),
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints a token signed with the first secret of a JWT provider. `name` selects the provider if the
-/// file has several.
-fn token(path: &Path, sub: &str, tier: &str, ttl: Duration, name: Option<&str>) -> Outcome {
-    let config = Config::load(path)?;
-    let (name, jwt) = match (name, config.jwt.len()) {
-        (Some(name), _) => config
-            .jwt
-            .get_key_value(name)
-            .ok_or_else(|| format!("unknown issuer \"{name}\"; expected a name under auth.jwt"))?,
-        (None, 1) => config.jwt.first().expect("the map has one entry"),
-        (None, 0) => return Err("cannot sign a token: the file has no auth.jwt".into()),
-        (None, _) => {
-            return Err("auth.jwt has several issuers; select one with --jwt NAME".into());
-        }
-    };
+/// Prints a token signed with the first secret of a JWT provider.
+fn token(args: &TokenArgs) -> Outcome {
+    let config = Config::load(&args.config, &Environment::of_process())?;
+    let (name, jwt) = issuer(&config, args.jwt.as_deref())?;
+    if !config.tiers.is_empty() && !config.tiers.contains_key(&args.tier) {
+        return Err(unknown("tier", &args.tier, config.tiers.keys()).into());
+    }
     let KeysConfig::Given { signing, .. } = &jwt.keys else {
         let message =
             format!("cannot sign a token: issuer `{name}` uses JWKS, which holds no private keys");
@@ -212,19 +234,66 @@ fn token(path: &Path, sub: &str, tier: &str, ttl: Duration, name: Option<&str>) 
     let (algorithm, secret) = signing
         .as_ref()
         .ok_or_else(|| format!("cannot sign a token: issuer `{name}` has no key"))?;
-    let expires = (SystemTime::now() + ttl)
-        .duration_since(SystemTime::UNIX_EPOCH)?
-        .as_secs();
-    let rules = &jwt.verifier;
-    let mut claims =
-        json!({"iss": rules.issuers[0], "aud": rules.audiences[0], "sub": sub, "exp": expires});
-    let path = rules.tier_claim.as_deref().unwrap_or("tier");
-    let claim = path
-        .split('.')
-        // Indexing creates the missing objects on the path.
-        .fold(&mut claims, |claims, step| &mut claims[step]);
-    *claim = tier.into();
+    let expires = (SystemTime::now() + args.ttl).duration_since(SystemTime::UNIX_EPOCH)?;
+    let claims = claims(&jwt.verifier, args, expires)?;
     let token = sign(*algorithm, secret.expose(), &claims)?;
     print(&format!("{token}\n"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the JWT provider `name`, or the only one.
+fn issuer<'c>(config: &'c Config, name: Option<&str>) -> Result<(&'c String, &'c Jwt), String> {
+    match (name, config.jwt.len()) {
+        (Some(name), _) => (config.jwt)
+            .get_key_value(name)
+            .ok_or_else(|| unknown("issuer", name, config.jwt.keys())),
+        (None, 1) => Ok(config.jwt.first().expect("the map has one entry")),
+        (None, 0) => Err("cannot sign a token: the file has no auth.jwt".into()),
+        (None, _) => {
+            let names: Vec<_> = config.jwt.keys().map(String::as_str).collect();
+            let names = names.join(", ");
+            Err(format!("select an issuer with --jwt NAME: {names}"))
+        }
+    }
+}
+
+/// Returns the claims of a token that `rules` accept until `expires`, a time since 1970.
+///
+/// # Errors
+/// Returns an error if a claim is inside another one that is no object.
+fn claims(rules: &VerifierConfig, args: &TokenArgs, expires: Duration) -> Result<Value, String> {
+    let (issuer, audience) = (&rules.issuers[0], &rules.audiences[0]);
+    let mut claims =
+        json!({"iss": issuer, "aud": audience, "sub": args.sub, "exp": expires.as_secs()});
+    let tier_claim = rules.tier_claim.as_deref().unwrap_or("tier");
+    set_claim(&mut claims, tier_claim, args.tier.as_str().into())?;
+    if !args.roles.is_empty() {
+        set_claim(&mut claims, &rules.roles_claim, args.roles.clone().into())?;
+    }
+    if !args.scopes.is_empty() {
+        claims["scope"] = args.scopes.join(" ").into();
+    }
+    for (path, value) in &args.claims {
+        set_claim(&mut claims, path, value.clone())?;
+    }
+    Ok(claims)
+}
+
+/// Sets the claim at a path, and creates the objects on the way. A URI is one name.
+fn set_claim(claims: &mut Value, path: &str, value: Value) -> Result<(), String> {
+    let steps: Vec<&str> = match path.contains("://") {
+        true => vec![path],
+        false => path.split('.').collect(),
+    };
+    let mut claim = claims;
+    for step in steps {
+        if !claim.is_object() && !claim.is_null() {
+            return Err(format!(
+                "cannot set claim \"{path}\": it is inside a value that is no object"
+            ));
+        }
+        claim = &mut claim[step];
+    }
+    *claim = value;
+    Ok(())
 }

@@ -50,6 +50,7 @@ pub(super) fn check_quorum(reader: &ValueReader<'_>, strategy: Strategy, nodes: 
         let message =
             format!("quorum is {needed}, but only {eligible} {plural} can count towards it");
         let help = "only nodes without dependents count; lower the quorum".into();
+        let reader = reader.at("strategy.quorum");
         reader.error_with_help("invalid", message, Some(help));
     }
 }

@@ -1,13 +1,18 @@
 //! Checks of a plan as a whole: graph, references, policies and fallbacks.
 
+use std::collections::HashMap;
+
 use indexmap::IndexMap;
 use tower_fanout::{
     Bounds, Downstream, NodeSpec, Plan, PlanDiagnostic, PlanPart, Profile, Severity,
-    layers::ClassifyHttp, nearest_name,
+    layers::ClassifyHttp,
 };
 use tower_fanout_json::template::{Reference, RequestTemplate, Root};
 
-use super::{Node, plan::Names, reader::ValueReader};
+use super::{
+    DownstreamConfig, FallbackTarget, Node, locate::own_placeholder, plan::Names,
+    reader::ValueReader, value::known_names,
+};
 
 /// Nodes by name with their readers. A node is `None` if it has errors.
 pub(super) type Nodes<'n, 'f> = IndexMap<String, (Option<Node>, &'n ValueReader<'f>)>;
@@ -23,7 +28,7 @@ pub(super) fn check_plan(
 ) -> Option<Plan> {
     let plan = check_graph(reader, nodes, bounds, names);
     check_fallbacks(nodes);
-    for (name, (node, reader)) in nodes {
+    for (node, reader) in nodes.values() {
         let Some(node) = node else { continue };
         let unknown = |reference: &&Reference| {
             let known = |known: &[String]| known.contains(&reference.path[0]);
@@ -31,27 +36,36 @@ pub(super) fn check_plan(
             reference.root == Root::Route && !parameters.is_none_or(known)
         };
         for reference in node.request.references().filter(unknown) {
-            let message = format!("unknown route parameter {{{reference}}}");
-            reader.error("reference", message);
+            let known = parameters.unwrap_or_default().iter().map(String::as_str);
+            let help = known_names(&reference.path[0], known);
+            let all = node.request.references();
+            own_placeholder(&reader.at("request"), reference, all).error_with_help(
+                "reference",
+                format!("unknown route parameter {{{reference}}}"),
+                help.or_else(|| Some("add the parameter to match.path".into())),
+            );
         }
-        check_policy(reader, name, node, names);
+        check_policy(reader, node, names);
     }
     plan
 }
 
-fn check_policy(reader: &ValueReader<'_>, name: &str, node: &Node, names: &Names<'_>) {
+fn check_policy(reader: &ValueReader<'_>, node: &Node, names: &Names<'_>) {
     let policy = &names.downstreams[&node.downstream].policy;
     let retried = policy.retry.as_ref().is_some_and(|retry| retry.idempotent);
     let hedged = policy.hedge.as_ref().is_some_and(|hedge| hedge.idempotent);
-    for (is_repeated, code, action) in [
-        (retried, "unsafe_retry", "retries"),
-        (hedged, "unsafe_hedge", "hedges"),
+    for (is_repeated, code, key) in [
+        (retried, "unsafe_retry", "retry"),
+        (hedged, "unsafe_hedge", "hedge"),
     ] {
         if is_repeated && !node.request.is_safe() {
-            reader.warning(
+            let (downstream, method) = (&node.downstream, node.request.method());
+            reader.at("request.method").warning(
                 code,
-                format!("the policy of \"{name}\" {action} a request that may change state"),
-                "remove idempotent, unless the request is safe to send twice",
+                format!(
+                    "this {method} may be sent twice: the policy of \"{downstream}\" has {key}.idempotent: true"
+                ),
+                "use a policy without it, unless the request is safe to send twice",
             );
         }
     }
@@ -59,15 +73,20 @@ fn check_policy(reader: &ValueReader<'_>, name: &str, node: &Node, names: &Names
 
 /// Reports cycles of fallbacks, in which the downstreams would wait for each other when all fail.
 fn check_fallbacks(nodes: &Nodes<'_, '_>) {
-    let named = nodes.values().flat_map(|(node, reader)| {
-        let node = node.iter();
-        node.flat_map(|node| {
-            node.fallback_services()
-                .map(|other| (&*node.downstream, other))
+    let edges: Vec<_> = nodes
+        .values()
+        .filter_map(|(node, reader)| Some((node.as_ref()?, reader)))
+        .flat_map(|(node, reader)| {
+            let steps = node.fallback.iter().enumerate();
+            steps.filter_map(|(index, step)| match &step.target {
+                FallbackTarget::Service(to) => {
+                    let at = reader.item("fallback", index).at("service");
+                    Some((&*node.downstream, &**to, at))
+                }
+                FallbackTarget::Static(_) => None,
+            })
         })
-        .map(move |(from, to)| (from, to, reader))
-    });
-    let edges: Vec<_> = named.collect();
+        .collect();
     let mut reported: Vec<&str> = Vec::new();
     for (from, to, reader) in &edges {
         let Some(cycle) = find_cycle(&edges, vec![from, to], &mut Vec::new())
@@ -75,9 +94,17 @@ fn check_fallbacks(nodes: &Nodes<'_, '_>) {
         else {
             continue;
         };
-        let message = format!("fallback cycle: {}", cycle.join(" → "));
-        let help = Some("remove one of these fallbacks".into());
-        reader.error_with_help("graph", message, help);
+        let (message, help) = match cycle.as_slice() {
+            [own, _] => (
+                format!("\"{own}\" must not be its own fallback"),
+                "remove this fallback",
+            ),
+            _ => (
+                format!("fallback cycle: {}", cycle.join(" → ")),
+                "remove this fallback, or another one of the cycle",
+            ),
+        };
+        reader.error_with_help("cycle", message, Some(help.into()));
         // Each member of the cycle leads to the same cycle again.
         reported.extend(cycle);
     }
@@ -128,14 +155,20 @@ fn check_graph(
     plan.ok()
 }
 
+/// Returns the profiles of services, by their names.
+pub(super) fn profiles(downstreams: &IndexMap<String, DownstreamConfig>) -> HashMap<&str, Profile> {
+    let profiles = downstreams.iter().map(|(name, config)| {
+        let policy = config.policy.clone();
+        let service = Downstream::with_optional_breaker(name.as_str(), policy, ClassifyHttp::new())
+            .expect("invalid policies are replaced by the default when they are read");
+        (name.as_str(), service.profile())
+    });
+    profiles.collect()
+}
+
 /// Converts a node to its specification in the graph. No other code does this conversion.
 fn describe(name: &str, node: &Node, names: &Names<'_>) -> NodeSpec {
-    let profile = |name: &str| {
-        let policy = names.downstreams[name].policy.clone();
-        Downstream::with_optional_breaker(name, policy, ClassifyHttp::new())
-            .expect("invalid policies are replaced by the default when they are read")
-            .profile()
-    };
+    let profile = |name: &str| names.profiles[name].clone();
     let others = node.fallback_services().map(profile);
     let profile = others.fold(profile(&node.downstream), Profile::fallback);
     let mut spec = NodeSpec::new(name)
@@ -171,17 +204,30 @@ fn node_references(request: &RequestTemplate) -> impl Iterator<Item = (&Referenc
         })
 }
 
+/// Returns the names of the nodes other than that of `problem`.
+fn others<'n>(
+    nodes: &'n Nodes<'_, '_>,
+    problem: &'n PlanDiagnostic,
+) -> impl Iterator<Item = &'n str> {
+    let own = problem.location.node.as_deref();
+    let names = nodes.keys().map(String::as_str);
+    names.filter(move |name| Some(*name) != own)
+}
+
 /// Reports `problem` at the closest matching value of the file.
 fn report(reader: &ValueReader<'_>, nodes: &Nodes<'_, '_>, problem: &PlanDiagnostic) {
     let (mut message, mut help) = (problem.message.clone(), problem.help.clone());
-    let node = problem
-        .location
-        .node
-        .as_ref()
-        .and_then(|name| nodes.get(name));
+    let node = problem.location.node.as_ref();
+    let node = node.and_then(|name| nodes.get(name));
     let at = match (node, problem.location.part) {
         (None, _) => reader.clone(),
-        (Some((_, at)), Some(PlanPart::After(item))) => at.item("depends_on", item),
+        (Some((node, at)), Some(PlanPart::After(item))) => {
+            let on = node.iter().flat_map(|node| &node.depends_on).nth(item);
+            if let Some(on) = on.filter(|_| problem.code == "unknown_node") {
+                help = known_names(&on.node, others(nodes, problem)).unwrap_or(help);
+            }
+            at.item("depends_on", item)
+        }
         (Some((_, at)), Some(PlanPart::Tiers)) => at.at("tiers"),
         // `item` counts only the references to other nodes.
         (Some((node, at)), Some(PlanPart::Reads(item))) => {
@@ -189,15 +235,16 @@ fn report(reader: &ValueReader<'_>, nodes: &Nodes<'_, '_>, problem: &PlanDiagnos
                 .iter()
                 .flat_map(|node| node_references(&node.request))
                 .nth(item);
-            if let Some((reference, other)) = reads {
+            let mut at = at.at("request");
+            if let (Some(node), Some((reference, other))) = (node, reads) {
+                at = own_placeholder(&at, reference, node.request.references());
                 message = format!("{{{reference}}}: {message}");
-                let known = nodes.keys().map(|name| name.as_str());
-                if problem.code == "unknown_node" && nearest_name(other, known).is_none() {
-                    let roots = Root::RESERVED.join(", ");
-                    help = format!("a placeholder must begin with {roots} or the name of a node");
+                if problem.code == "unknown_node" {
+                    let known = others(nodes, problem).chain(Root::RESERVED);
+                    help = known_names(other, known).unwrap_or(help);
                 }
             }
-            (*at).clone()
+            at
         }
         (Some((_, at)), _) => (*at).clone(),
     };

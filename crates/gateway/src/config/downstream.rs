@@ -1,20 +1,23 @@
 //! Reads downstream services.
 
-use http::{Uri, uri::Scheme};
+use http::{HeaderName, Uri, uri::Scheme};
 use indexmap::IndexMap;
-use tower_fanout::{Policy, layers::config::Validate};
+use tower_fanout::{
+    Policy,
+    layers::{ConcurrencyConfig, config::Validate},
+};
 use tower_fanout_http::{
-    client::{self, Client, ClientConfig, ClientTlsConfig, Http2, Identity, TlsVersion, Verify},
+    client::{self, Client, ClientConfig, ClientTlsConfig, Http2, Identity, Verify},
     forward::{ForwardConfig, ForwardHeaders},
 };
 
 use super::{
     KeyTemplate, file,
     policy::KeyedPolicy,
-    reader::ValueReader,
-    text::bad_url,
+    reader::{ValueReader, split_advice},
+    text::report_url,
     tls::{CertFile, CertKind, ClientTlsFiles, PairFiles},
-    value::known,
+    value::{known, named},
 };
 
 /// A downstream service.
@@ -22,6 +25,8 @@ use super::{
 pub(crate) struct DownstreamConfig {
     /// Its base URL.
     pub(crate) endpoint: Uri,
+    /// Name of its policy. `None` is the default policy.
+    pub(crate) policy_name: Option<String>,
     /// Timeouts, retries and the other resilience settings.
     pub(crate) policy: Policy,
     /// The key of its calls. `None` if its policy has no limits per key.
@@ -34,20 +39,15 @@ pub(crate) struct DownstreamConfig {
     pub(crate) forward: ForwardHeaders,
 }
 
-/// Reads the services by name. One with an error has defaults, so that references to it are valid.
+/// Reads the services by name.
 pub(super) fn downstreams(
-    mut read: IndexMap<String, file::Downstream>,
+    files: IndexMap<String, file::Downstream>,
     reader: &ValueReader<'_>,
     policies: &IndexMap<String, KeyedPolicy>,
 ) -> IndexMap<String, DownstreamConfig> {
-    let named = reader
-        .members("downstreams")
-        .into_iter()
-        .map(|(name, reader)| {
-            let file = read.swap_remove(&name).unwrap_or_default();
-            (name, downstream(file, &reader, policies))
-        });
-    named.collect()
+    named(reader, "downstreams", files, |file, reader| {
+        downstream(file, reader, policies)
+    })
 }
 
 fn downstream(
@@ -56,13 +56,17 @@ fn downstream(
     policies: &IndexMap<String, KeyedPolicy>,
 ) -> DownstreamConfig {
     let endpoint = endpoint(&file.endpoints, reader).unwrap_or_default();
-    let policy = file.policy.as_ref().and_then(|_| {
-        let name = known(&reader.at("policy"), "policy", policies.keys())?;
-        policies.get(&name).cloned()
+    let policy_name = file.policy.as_ref().and_then(|_| {
+        let kind = ("policy", "policies");
+        known(&reader.at("policy"), kind, policies.keys())
     });
+    let policy = policy_name
+        .as_ref()
+        .and_then(|name| policies.get(name).cloned());
     let KeyedPolicy { policy, key } = policy.unwrap_or_default();
     let (client, tls_files) = client(&file, reader, &endpoint);
     let config = DownstreamConfig {
+        policy_name,
         policy,
         key,
         client,
@@ -71,6 +75,7 @@ fn downstream(
         endpoint,
     };
     reader.check(&config.client);
+    check_connections_of_keys(reader, &config);
     // Building a client checks the TLS options together. That is useful only if each of them is valid.
     if is_https(&config.endpoint)
         && reader.is_sound()
@@ -86,6 +91,56 @@ fn downstream(
         reader.at(at).error("invalid", error.message());
     }
     config
+}
+
+/// Reports a number of connections with which the calls of one key could keep those of others waiting: calls wait for a
+/// connection within their attempt timeout, which counts as a failure of the service.
+fn check_connections_of_keys(reader: &ValueReader<'_>, config: &DownstreamConfig) {
+    let connections = limited_connections(&config.client);
+    let (Some(per_key), Some(connections)) = (&config.policy.per_key, connections) else {
+        return;
+    };
+    let reader = reader.at("max_connections");
+    let refuse = |rule: String, help: &str| {
+        let message = format!("must be {rule}, got {connections}");
+        reader.error_with_help("range", message, Some(help.to_owned()));
+    };
+    let all = config.policy.concurrency.as_ref().map(highest);
+    if let Some((name, highest)) = per_key.concurrency.as_ref().map(highest)
+        && highest >= connections
+    {
+        refuse(
+            format!("> per_key.{name} of the policy ({highest})"),
+            "otherwise, one key can take all connections",
+        );
+    } else if per_key.circuit_breaker.is_some()
+        && all.is_none_or(|(_, highest)| highest > connections)
+    {
+        let rule = match all {
+            Some((name, highest)) => format!(">= {name} of the policy ({highest})"),
+            None => ">= a concurrency.max of the policy, which is off".to_owned(),
+        };
+        refuse(
+            rule,
+            "otherwise, a wait for connections that one key holds opens the circuits of other keys",
+        );
+    }
+}
+
+/// Returns the name and the value of the highest limit.
+pub(super) fn highest(limit: &ConcurrencyConfig) -> (&'static str, usize) {
+    let name = match limit.adaptive {
+        None => "concurrency.max",
+        Some(_) => "concurrency.adaptive.max",
+    };
+    (name, *limit.bounds().end() as usize)
+}
+
+/// Returns the number of connections that bounds the calls in flight, or `None` if nothing does. Without negotiation, a
+/// connection of HTTP/2 carries many calls.
+pub(super) fn limited_connections(client: &ClientConfig) -> Option<usize> {
+    let is_limited = !matches!(client.http2, Http2::PriorKnowledge { .. });
+    client.max_connections.filter(|_| is_limited)
 }
 
 fn is_https(endpoint: &Uri) -> bool {
@@ -104,18 +159,22 @@ fn client(
         .max_head(file.max_head.0.0)
         .connect_timeout(file.connect_timeout.0)
         .idle_timeout(file.idle_timeout.0)
+        .max_age(file.max_age.as_ref().map(|age| age.0))
         .max_connections(file.max_connections)
-        .allow_addresses(file.allow_addresses.into());
+        .allow_addresses(file.allow_addresses);
     let mut files = ClientTlsFiles::default();
+    // Nothing is known of an endpoint that is missing or not valid.
+    let is_known = reader.has("endpoints") && reader.at("endpoints").is_sound();
+    let is_plain = is_known && !is_https(endpoint);
     if let Some(tls) = &file.tls {
         let reader = reader.at("tls");
         (client.tls, files) = self::tls(tls, &reader);
-        if !is_https(endpoint) {
+        if is_plain {
             let message = "tls requires an endpoint that begins with https://";
             reader.error("invalid", message);
         }
     }
-    client.http2 = http2(file, reader, !is_https(endpoint));
+    client.http2 = http2(file, reader, is_plain);
     (client, files)
 }
 
@@ -151,21 +210,14 @@ fn tls(file: &file::ClientTls, reader: &ValueReader<'_>) -> (ClientTlsConfig, Cl
     });
     let pair = match (&file.cert_file, &file.key_file) {
         (Some(_), Some(_)) => PairFiles::load(&reader.at("cert_file"), &reader.at("key_file")),
-        (None, None) => None,
-        _ => {
-            let message = "\"cert_file\" and \"key_file\" must be set together";
-            reader.error("missing", message);
-            None
-        }
+        // One without the other is reported already.
+        _ => None,
     };
     let mut tls = ClientTlsConfig::default()
         .server_name(file.server_name.clone())
-        .min_version(match file.min_version {
-            file::TlsVersion::V1_2 => TlsVersion::V1_2,
-            file::TlsVersion::V1_3 => TlsVersion::V1_3,
-        });
-    if file.verify == file::Verify::DangerouslySkip {
-        tls.verify = Verify::DangerouslySkip;
+        .min_version(file.min_version)
+        .verify(file.verify);
+    if file.verify == Verify::DangerouslySkip {
         reader.at("verify").warning(
             "not_verified",
             "certificates are not verified: an attacker on the network can read and change the traffic",
@@ -195,36 +247,50 @@ fn is_ca(reader: &ValueReader<'_>, pem: &[u8]) -> bool {
 /// Reads the caller's headers to forward. Credentials are listed under a key of their own.
 fn forward(reader: &ValueReader<'_>) -> ForwardHeaders {
     let mut forward = ForwardConfig::default();
-    for (key, is_credential) in [("forward_headers", false), ("forward_credentials", true)] {
+    let [headers, credentials] = ["forward_headers", CREDENTIALS];
+    for (key, other) in [(headers, credentials), (credentials, headers)] {
         for item in reader.items(key) {
             // An invalid name is reported already.
             let Some(name) = item.tree.as_text().and_then(|name| name.parse().ok()) else {
                 continue;
             };
             // Adds the headers one by one, so that an error is reported at the header that causes it.
-            let mut with = forward.clone();
-            if is_credential {
-                with.credentials.push(name);
+            let with = with_header(&forward, key, &name);
+            let Some(error) = with.errors().into_iter().next() else {
+                forward = with;
+                continue;
+            };
+            let (message, advice) = split_advice(error.message());
+            let fits = with_header(&forward, other, &name).errors().is_empty();
+            let help = if fits {
+                Some(format!("list it in {other}"))
             } else {
-                with.headers.push(name);
-            }
-            match with.errors().first() {
-                None => forward = with,
-                Some(error) => item.error("invalid", error.message()),
-            }
+                advice.map(str::to_owned)
+            };
+            item.error_with_help("invalid", message, help);
         }
     }
     ForwardHeaders::new(forward).unwrap_or_default()
+}
+
+/// Key of the headers with credentials.
+const CREDENTIALS: &str = "forward_credentials";
+
+/// Returns `forward` with the header `name` in the list `key`.
+fn with_header(forward: &ForwardConfig, key: &str, name: &HeaderName) -> ForwardConfig {
+    let mut forward = forward.clone();
+    let list = match key {
+        CREDENTIALS => &mut forward.credentials,
+        _ => &mut forward.headers,
+    };
+    list.push(name.clone());
+    forward
 }
 
 /// Returns the only endpoint.
 fn endpoint(endpoints: &[file::Endpoint], reader: &ValueReader<'_>) -> Option<Uri> {
     let written = reader.items("endpoints");
     match written.as_slice() {
-        [] if reader.has("endpoints") && reader.at("endpoints").is_sound() => {
-            let reader = reader.at("endpoints");
-            reader.error("missing", "expected one endpoint, got none");
-        }
         [] | [_] => {}
         [_, second, ..] => second.not_built("load balancing between several endpoints"),
     }
@@ -232,8 +298,7 @@ fn endpoint(endpoints: &[file::Endpoint], reader: &ValueReader<'_>) -> Option<Ur
     // A well-formed URL may have parts that an endpoint must not have.
     if let Err(error) = client::validate_endpoint(uri) {
         let reader = written.first()?.at("url");
-        let fault = bad_url(&reader.tree.as_written(), error.message());
-        reader.error(fault.code, fault.message);
+        report_url(&reader, error.message());
         return None;
     }
     Some(uri.clone())

@@ -1,16 +1,26 @@
 //! Reads the keys of calls, by which a policy keeps separate limits and circuit breakers.
 
+use std::fmt::Display;
+
 use tower_fanout::layers::CallKey;
 use tower_fanout_json::template::{Lookup, Reference, Root, TextTemplate};
 
-use super::{reader::ValueReader, value::did_you_mean};
+use super::{
+    reader::split_advice,
+    text::{Fault, Shape, Text},
+    value::did_you_mean,
+};
 
 /// Maximum length of a key in bytes. A subject identifier has at most 255 (OpenID Connect Core 1.0 §2).
 const MAX_LENGTH: usize = 512;
 
 /// The template of the key that the calls of a downstream have.
 #[derive(Clone, Debug)]
-pub(crate) struct KeyTemplate(TextTemplate);
+pub(crate) struct KeyTemplate {
+    /// The text of the template.
+    written: String,
+    template: TextTemplate,
+}
 
 impl KeyTemplate {
     /// Returns the key with the values of `source`.
@@ -19,41 +29,73 @@ impl KeyTemplate {
     /// [`MAX_LENGTH`], which bounds the memory of all keys. All such calls share one state.
     #[must_use]
     pub(crate) fn render(&self, source: &impl Lookup) -> Option<CallKey> {
-        let text = self.0.render(source, MAX_LENGTH).ok()?;
+        let text = self.template.render(source, MAX_LENGTH).ok()?;
         Some(text.into())
     }
 
     /// Returns the placeholders.
     pub(crate) fn references(&self) -> impl Iterator<Item = &Reference> {
-        self.0.references()
+        self.template.references()
     }
 }
 
-/// Reads `text`, the template of a key at `reader`. Its placeholders must be values of the request, because plans with different nodes
-/// can call the downstream.
-pub(super) fn key(reader: &ValueReader<'_>, text: &str) -> Option<KeyTemplate> {
-    let template = TextTemplate::parse(text);
-    let template = template.map_err(|error| reader.error("template", error));
-    let template = template.ok()?;
-    let node = template
-        .references()
-        .find_map(|reference| match &reference.root {
-            Root::Node(name) => Some(name.clone()),
-            _ => None,
-        });
-    if let Some(name) = node {
-        let message = format!("a key cannot use \"{name}\", which is no value of the request");
-        let known = Root::RESERVED.join(", ");
-        let help = did_you_mean(&name, Root::RESERVED)
-            .unwrap_or_else(|| format!("a placeholder of a key must begin with {known}"));
-        reader.error_with_help("reference", message, Some(help));
-        return None;
+/// Returns the description of the values that a key may have.
+fn readable() -> String {
+    let roots = Root::RESERVED.join(", ");
+    format!("a key can read {roots}, as in \"{{jwt.sub}}\"")
+}
+
+/// The placeholders of a key must be values of the request, because plans with different nodes can call the
+/// downstream.
+impl Text for KeyTemplate {
+    const FORMAT: &'static str = "key-template";
+    const EXPECTED: &'static str = "a template with values of the request, such as \"{jwt.sub}\"";
+    const SHAPE: Shape = Shape::Pattern(concat!(
+        r"^([^{}]|\{\{|\}\})*\{(body|query|header|jwt|route|tier)([.|][^}]*)?\}",
+        r"([^{}]|\{\{|\}\}|\{(body|query|header|jwt|route|tier)([.|][^}]*)?\})*$"
+    ));
+
+    fn parse(text: &str) -> Result<Self, Fault> {
+        let fault = |code, message: String, hint: Option<String>| Fault {
+            help: Some(match hint {
+                Some(hint) => format!("{hint} {}", readable()),
+                None => readable(),
+            }),
+            ..Fault::new(code, message)
+        };
+        let template = TextTemplate::parse(text);
+        let template = template.map_err(|error| {
+            let error = error.to_string();
+            let (message, advice) = split_advice(&error);
+            fault(
+                "template",
+                message.to_owned(),
+                advice.map(|advice| format!("{advice};")),
+            )
+        })?;
+        let node = template
+            .references()
+            .find_map(|reference| match &reference.root {
+                Root::Node(name) => Some(name),
+                _ => None,
+            });
+        if let Some(name) = node {
+            let message = format!("a key cannot use \"{name}\", which is no value of the request");
+            let hint = did_you_mean(name, Root::RESERVED);
+            return Err(fault("reference", message, hint));
+        }
+        if template.references().next().is_none() {
+            let message = "expected a placeholder, got the same key for all requests";
+            let hint = "add a placeholder, or set the limits of the policy itself;".to_owned();
+            return Err(fault("invalid", message.to_owned(), Some(hint)));
+        }
+        Ok(Self {
+            written: text.to_owned(),
+            template,
+        })
     }
-    if template.references().next().is_none() {
-        let message = "expected a placeholder such as {jwt.sub}, got the same key for all requests";
-        let help = "add a placeholder, or set the limits of the policy itself".to_owned();
-        reader.error_with_help("invalid", message, Some(help));
-        return None;
+
+    fn written(&self) -> impl Display {
+        &self.written
     }
-    Some(KeyTemplate(template))
 }

@@ -1,12 +1,13 @@
-//! The configuration file. One file holds the whole configuration, and one run reports all of its
-//! errors.
+//! The configuration: one file, or the files of a folder. One run reports all of its errors.
 //!
-//! The file is parsed into a tree of values with positions ([`tree`]). The keys are the fields of structs
+//! The files are parsed into a tree of values with positions ([`tree`]), with the values of environment variables
+//! ([`source`]). The keys are the fields of structs
 //! ([`file`](mod@file)), from which a JSON Schema is generated. The tree is checked against the schema
 //! ([`schema`]), which reports every unknown key, wrong type and value out of range. The structs are then
 //! deserialized from the valid part of the tree, and the other modules check what a schema cannot say: names,
 //! plans, certificates. To add a key, add a field.
 
+mod acknowledge;
 mod aggregate;
 mod auth;
 mod certificate;
@@ -16,7 +17,10 @@ mod diagnostic;
 mod downstream;
 mod file;
 mod key;
+mod lint;
+mod locate;
 mod node;
+mod number;
 mod plan;
 mod policy;
 mod read;
@@ -24,8 +28,11 @@ mod reader;
 mod redact;
 mod route_path;
 mod route_table;
+mod rules;
 mod schema;
 mod server;
+mod source;
+mod syntax;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -34,7 +41,11 @@ mod tree;
 mod validate;
 mod value;
 
-use std::{fmt, fs::File, io::Read, path::Path, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use http::Method;
 use indexmap::IndexMap;
@@ -56,16 +67,21 @@ use uuid::Uuid;
 pub(crate) use self::{
     aggregate::Aggregate,
     auth::{JwksSource, Jwt, KeysConfig, RouteAuth, StaticKey},
-    diagnostic::{Diagnostic, Position, Report},
+    diagnostic::Report,
     downstream::DownstreamConfig,
     key::KeyTemplate,
     route_path::{ORCHESTRATE, RESERVED_NAMES, RoutePath, is_built_in},
     route_table::RouteTable,
+    schema::json_schema,
     server::Server,
+    source::Environment,
     tls::{CertFile, ClientTlsFiles, ReloadableCert, Replacement},
+    value::known_names,
 };
 
-/// Maximum size of a configuration file, in bytes.
+use self::source::Text;
+
+/// Maximum size of a configuration in bytes, of all files together.
 const LARGEST: usize = 4 << 20;
 
 /// A configuration that is read and validated.
@@ -116,7 +132,7 @@ pub(crate) struct Logs {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LogFormat {
-    /// `Human` if standard error is a terminal, `Json` otherwise.
+    /// `human` if standard error is a terminal, `json` otherwise.
     #[default]
     Auto,
     /// Text for people.
@@ -288,41 +304,43 @@ pub(crate) enum FallbackTarget {
     Service(String),
 }
 
+/// Extent of the checks of a configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Extent {
+    /// Applies the rules about missing protection and contradicting limits too.
+    pub(crate) strict: bool,
+    /// Leaves out values with environment variables that are not set, in place of reporting them.
+    pub(crate) allow_missing_env: bool,
+}
+
 impl Config {
-    /// Reads the file at `path`. Variables such as `${NAME}` come from the process environment.
+    /// Reads the file at `path`, or the files of the folder at `path`. `env` has the values of variables such as
+    /// `${NAME}`.
     ///
     /// # Errors
-    /// Returns all errors and warnings if the file has an error.
-    pub(crate) fn load(path: &Path) -> Result<Self, Report> {
-        let name = path.display().to_string();
-        let mut text = String::new();
-        let read = File::open(path)
-            .and_then(|file| file.take(LARGEST as u64 + 1).read_to_string(&mut text));
-        match read {
-            Ok(_) => Self::parse(&name, &text, &|name| std::env::var(name).ok()),
-            Err(error) => {
-                let message = format!("cannot read the file: {error}");
-                let unreadable = Diagnostic::error("unreadable", Position::START, message);
-                Err(Report::new(&name, "", vec![unreadable]))
-            }
-        }
+    /// Returns all errors and warnings if there is an error.
+    pub(crate) fn load(path: &Path, env: &Environment) -> Result<Self, Report> {
+        read::config(&source::load(path)?, env, Extent::default())
     }
 
-    /// Parses and validates `text`. Diagnostics refer to the file as `name`, and `env` returns the value
-    /// of an environment variable.
+    /// Returns all errors and warnings about the file at `path`, or the files of the folder at `path`.
+    #[must_use]
+    pub(crate) fn check(path: &Path, env: &Environment, extent: Extent) -> Report {
+        source::load(path)
+            .and_then(|texts| read::config(&texts, env, extent))
+            .map_or_else(|report| report, |config| config.warnings)
+    }
+
+    /// Parses and validates `text`. Diagnostics refer to the file as `name`, and `env` has the values of variables.
     ///
     /// # Errors
     /// Returns all errors and warnings if the file has an error.
-    pub(crate) fn parse(
-        name: &str,
-        text: &str,
-        env: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Self, Report> {
-        if text.len() > LARGEST {
-            let message = format!("a configuration file must be at most {} MiB", LARGEST >> 20);
-            let too_large = Diagnostic::error("too_large", Position::START, message);
-            return Err(Report::new(name, "", vec![too_large]));
-        }
-        read::config(name, text, env)
+    pub(crate) fn parse(name: &str, text: &str, env: &Environment) -> Result<Self, Report> {
+        let text = Text {
+            name: name.to_owned(),
+            folder: PathBuf::new(),
+            text: text.to_owned(),
+        };
+        read::config(&[text], env, Extent::default())
     }
 }

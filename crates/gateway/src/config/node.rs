@@ -1,52 +1,40 @@
 //! Reads the nodes of plans.
 
-use http::Method;
+use http::{HeaderName, Method};
 use serde_json::Value;
 use tower_fanout::layers::Priority;
 use tower_fanout_json::{
     Json, MAX_DEPTH,
     condition::{Condition, ConditionError},
     filter::{FieldFilter, FieldFilterConfig},
-    template::{RequestTemplate, Root, TemplateError},
+    template::{RequestTemplate, TemplateError},
 };
 
 use super::{
-    DependsOn, Fallback, FallbackTarget, Node, file,
-    plan::Names,
-    reader::ValueReader,
-    text::Parsed,
-    tree::Kind,
-    value::{check_name, known},
+    DependsOn, Fallback, FallbackTarget, Node, file, plan::Names, reader::ValueReader,
+    text::Parsed, tree::Kind, value::known,
 };
 
-pub(super) fn node(
-    file: &file::Node,
-    reader: &ValueReader<'_>,
-    name: &str,
-    names: &Names<'_>,
-) -> Option<Node> {
-    if Root::RESERVED.contains(&name) {
-        reader.error(
-            "reserved",
-            format!("node name \"{name}\" is reserved for placeholders; choose another name"),
-        );
-    }
-    check_name(reader, name);
-    let service = |key: &str| known(&reader.at(key), "downstream", names.downstreams.keys());
-    let downstream = file.downstream.as_ref().and_then(|_| service("downstream"));
-    let tier = |reader: &ValueReader<'_>| known(reader, "tier", names.tiers.keys());
+pub(super) fn node(file: &file::Node, reader: &ValueReader<'_>, names: &Names<'_>) -> Option<Node> {
+    let downstream = file.downstream.as_ref();
+    let downstream = downstream.and_then(|_| service(&reader.at("downstream"), names));
+    let tier = |reader: &ValueReader<'_>| known(reader, ("tier", "tiers"), names.tiers.keys());
     let tiers = reader.items("tiers");
     let tiers = tiers.iter().filter_map(tier).collect();
     let when = file
         .when
         .as_ref()
-        .and_then(|_| condition(&reader.at("when")));
+        .and_then(|_| condition(&reader.at("when"), names));
     let request = file.request.as_ref();
     let request = request.and_then(|file| request_template(file, &reader.at("request")));
     let filter = filter(&file.response, &reader.at("response"));
     let steps = file.fallback.iter().zip(reader.items("fallback"));
     let fallback = steps.filter_map(|(file, reader)| fallback(file, &reader, names));
     let fallback = fallback.collect();
+    // Without its condition, the node would run for every request.
+    if reader.has("when") && !reader.at("when").tree.is_known() {
+        return None;
+    }
     let mut node = Node {
         downstream: downstream?,
         depends_on: file.depends_on.iter().map(DependsOn::from).collect(),
@@ -64,6 +52,15 @@ pub(super) fn node(
     let keys = called.filter_map(|name| names.downstreams[name].key.clone());
     node.keys = keys.collect();
     Some(node)
+}
+
+/// Reads the name of a service.
+fn service(reader: &ValueReader<'_>, names: &Names<'_>) -> Option<String> {
+    known(
+        reader,
+        ("downstream", "downstreams"),
+        names.downstreams.keys(),
+    )
 }
 
 impl From<&file::Dependency> for DependsOn {
@@ -84,8 +81,6 @@ impl From<&file::Dependency> for DependsOn {
 /// Returns the request template. Reports the mistakes of all its parts, not only the first.
 fn request_template(file: &file::Request, reader: &ValueReader<'_>) -> Option<RequestTemplate> {
     let method = method(file.method.as_ref(), reader);
-    let query = reader.members("query");
-    let headers = reader.members("headers");
     // An invalid method may be meant to allow a body, so the body is not reported as well.
     let assumed = method.clone().unwrap_or(Method::POST);
     let at = |path: &str| RequestTemplate::new(assumed.clone(), path);
@@ -93,7 +88,7 @@ fn request_template(file: &file::Request, reader: &ValueReader<'_>) -> Option<Re
     let path = path.and_then(|path| report(&reader.at("path"), at(path)));
     let mut sound = method.is_some() && path.is_some();
     let mut template = path.or_else(|| at("/").ok())?;
-    for (name, reader) in &query {
+    for (name, reader) in &reader.members("query") {
         let value = value(reader);
         sound &= value.is_some_and(|value| {
             extend(&mut template, reader, |template| {
@@ -101,29 +96,42 @@ fn request_template(file: &file::Request, reader: &ValueReader<'_>) -> Option<Re
             })
         });
     }
-    for (index, (name, reader)) in headers.iter().enumerate() {
-        let mut before = headers[..index].iter();
-        if before.any(|(other, _)| other.eq_ignore_ascii_case(name)) {
-            reader.error("duplicate", format!("duplicate header \"{name}\""));
-        }
-        let value = value(reader);
-        sound &= value.is_some_and(|value| {
-            extend(&mut template, reader, |template| {
-                template.header(name, &value)
-            })
-        });
-    }
+    sound &= add_headers(&mut template, reader);
     if let Some(document) = &file.body {
         let reader = reader.at("body");
-        sound &= extend(&mut template, &reader, |template| template.body(document));
+        sound &= reader.tree.is_known()
+            && extend(&mut template, &reader, |template| template.body(document));
     }
     sound.then_some(template)
+}
+
+/// Adds the headers of the request at `reader`. Returns `false` after reporting an error.
+fn add_headers(template: &mut RequestTemplate, reader: &ValueReader<'_>) -> bool {
+    let (fields, headers) = (reader.at("headers"), reader.members("headers"));
+    let mut sound = true;
+    for (index, (name, reader)) in headers.iter().enumerate() {
+        let key = fields.at_key(name);
+        let mut before = headers[..index].iter();
+        if let Some((first, _)) = before.find(|(other, _)| other.eq_ignore_ascii_case(name)) {
+            let message = format!("duplicate header \"{name}\": names of headers ignore case");
+            key.duplicate(message, fields.at_key(first).position);
+        }
+        // An empty value is valid, so an error is about the name. A name that no header can have is reported already.
+        let is_valid = HeaderName::try_from(name).is_ok()
+            && report(&key, template.clone().header(name, "")).is_some();
+        let value = value(reader).filter(|_| is_valid);
+        sound &= value.is_some_and(|value| {
+            extend(template, reader, |template| template.header(name, &value))
+        });
+    }
+    sound
 }
 
 /// Returns the value of a query parameter or header, or `None` if it is invalid. Numbers and booleans become their
 /// JSON text.
 fn value(reader: &ValueReader<'_>) -> Option<String> {
     match &reader.tree.kind {
+        _ if !reader.tree.is_known() => None,
         Kind::Scalar(value @ (Value::Number(_) | Value::Bool(_))) => Some(value.to_string()),
         _ => reader.tree.as_text().map(str::to_owned),
     }
@@ -139,23 +147,33 @@ fn extend(
     extended.map(|extended| *template = extended).is_some()
 }
 
-fn condition(reader: &ValueReader<'_>) -> Option<Condition> {
-    let condition = Condition::parse(&reader.text()?);
+fn condition(reader: &ValueReader<'_>, names: &Names<'_>) -> Option<Condition> {
+    let text = reader.text()?;
+    let known = names.conditions.borrow().get(&text).cloned();
+    let condition = known.map_or_else(|| Condition::parse(&text), Ok);
     let report = |error: ConditionError| match reader.tree.variables() {
         None => {
+            let help = error.help.map(|help| {
+                // Without quotes, YAML would read a tag.
+                let needs_quotes = help.starts_with("write !") && reader.tree.is_plain();
+                format!("{help}{}", if needs_quotes { ", in quotes" } else { "" })
+            });
             let reader = reader.at_character(error.column);
-            reader.error_with_help("condition", error.message, error.help);
+            reader.error_with_help("condition", error.message, help);
         }
         // The message quotes the condition, and a value of a variable may be a secret.
-        Some(written) => match Condition::parse(written) {
-            Err(error) => reader.error_with_help("condition", error.message, error.help),
-            Ok(_) => reader.error(
-                "condition",
-                "the values of its variables make the condition invalid",
-            ),
-        },
+        Some(_) => reader.error_with_help(
+            "condition",
+            "with the values of its variables, the condition is not valid",
+            Some("put the values into the file to see the mistake".to_owned()),
+        ),
     };
-    condition.map_err(report).ok()
+    let condition = condition.map_err(report).ok()?;
+    names
+        .conditions
+        .borrow_mut()
+        .insert(text, condition.clone());
+    Some(condition)
 }
 
 /// Returns the method of a request: `GET` if the map at `reader` has none, or `None` if it is invalid.
@@ -167,7 +185,8 @@ pub(super) fn method(file: Option<&Parsed<Method>>, reader: &ValueReader<'_>) ->
 }
 
 fn report<T>(reader: &ValueReader<'_>, result: Result<T, TemplateError>) -> Option<T> {
-    result.map_err(|error| reader.error("template", error)).ok()
+    let report = |error: TemplateError| reader.library_error("template", &error.to_string());
+    result.map_err(report).ok()
 }
 
 /// Returns the field filter of a response.
@@ -195,19 +214,9 @@ fn fallback(
         (Some(fixed), None) => {
             FallbackTarget::Static(static_response(fixed, &reader.at("static"))?)
         }
-        (None, Some(_)) => {
-            let service = known(
-                &reader.at("service"),
-                "downstream",
-                names.downstreams.keys(),
-            );
-            FallbackTarget::Service(service?)
-        }
-        _ => {
-            let message = "expected exactly one of \"static\" and \"service\"";
-            reader.error("invalid", message);
-            return None;
-        }
+        (None, Some(_)) => FallbackTarget::Service(service(&reader.at("service"), names)?),
+        // Reported already.
+        _ => return None,
     };
     Some(Fallback {
         on: file.on.clone(),
@@ -232,16 +241,17 @@ fn static_response(value: &Value, reader: &ValueReader<'_>) -> Option<Json> {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{reader::Diagnostics, tree::Tree},
+        super::{reader::Diagnostics, schema, tree::Tree},
         *,
     };
 
     #[test]
     fn sends_numbers_and_booleans_as_their_json_text() {
+        let request = schema::of::<file::Request>();
         let sent = |yaml: &str| {
             let (tree, diagnostics) = (Tree::parse(yaml).unwrap(), Diagnostics::default());
             let reader = ValueReader::root(&tree, &diagnostics);
-            let template = request_template(&reader.read().unwrap(), &reader);
+            let template = request_template(&reader.read(&request).unwrap(), &reader);
             (template, diagnostics.into_inner().len())
         };
         let (plain, none) =

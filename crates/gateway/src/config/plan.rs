@@ -1,29 +1,31 @@
 //! Reads routes and their plans.
 
-use std::time::Duration;
+use std::{cell::RefCell, collections::HashMap, time::Duration};
 
 use http::Method;
 use indexmap::IndexMap;
-use tower_fanout::Bounds;
+use tower_fanout::{Bounds, Profile};
 use tower_fanout_http::guard::GuardConfig;
+use tower_fanout_json::condition::Condition;
+use tower_fanout_json::template::Root;
 use uuid::Uuid;
 
 use super::{
     Bound, DownstreamConfig, Jwt, Limits, ORCHESTRATE, PlanConfig, RESERVED_NAMES, Route,
     RoutePath, RouteTable, Tier,
     aggregate::{Aggregate, check_quorum},
-    auth::route_auth,
-    check::check_plan,
+    auth::{RouteAuth, route_auth},
+    check::{Nodes, check_plan},
     file,
     node::{method, node},
     reader::ValueReader,
-    validate::conditions::check_conditions,
+    validate::conditions::{Outcomes, check_conditions},
     validate::keys::check_keys,
     validate::merge::check_conflicts,
     validate::noop::{check_effects, check_fallback_steps},
     validate::reach::{check_body, check_claims, check_failures, check_texts},
     validate::tiers::{check_dependencies, check_quorum_of_tiers, check_tiers, possible_tiers},
-    value::{bound, check_name},
+    value::bound,
 };
 
 /// Default and maximum of the limits of a plan. A plan can set both, up to this maximum.
@@ -43,6 +45,11 @@ pub(super) const SHORTEST_DEADLINE: Duration = Duration::from_millis(100);
 /// The named definitions of the file that plans refer to.
 pub(super) struct Names<'n> {
     pub(super) downstreams: &'n IndexMap<String, DownstreamConfig>,
+    /// Profiles of the downstreams by name.
+    pub(super) profiles: HashMap<&'n str, Profile>,
+    /// Conditions by their texts. Nodes of many routes have the same ones.
+    pub(super) conditions: RefCell<HashMap<String, Condition>>,
+    pub(super) outcomes: Outcomes,
     pub(super) jwt: &'n IndexMap<String, Jwt>,
     pub(super) tiers: &'n IndexMap<String, Tier>,
     /// `true` if policies and downstreams have no errors, so that the worst-case time of a call is known.
@@ -61,49 +68,76 @@ pub(super) fn routes(
     // An item that is not a map is reported, and left out of `files`.
     let items = reader.items("routes").into_iter();
     let items = items.filter(|item| item.tree.members().is_some());
-    let mut routes: Vec<Route> = Vec::new();
-    let mut table = RouteTable::default();
+    let (mut routes, mut readers) = (Vec::new(), Vec::new());
+    let (mut table, mut seen) = (RouteTable::default(), SeenRoutes::default());
     for (file, item) in files.iter().zip(items) {
         let Some(route) = route(file, &item, names) else {
             continue;
         };
         if RESERVED_NAMES.contains(&&*route.name) {
             let message = format!(
-                "route name \"{}\" is used by the gateway itself; choose another name",
+                "route name \"{}\" is used by the gateway itself",
                 route.name
             );
-            item.at("name").error("reserved", message);
+            let help = Some("choose another name".into());
+            item.at("name").error_with_help("reserved", message, help);
         }
-        if routes.iter().any(|other| other.name == route.name) {
-            item.error(
-                "duplicate",
-                format!("duplicate route name \"{}\"", route.name),
-            );
-        }
-        if !table.insert(&route.method, &route.path, routes.len()) {
-            item.error(
-                "duplicate",
-                format!(
-                    "another route already matches {} {}",
-                    route.method, route.path
-                ),
-            );
-        }
+        seen.check_unique(&item, &route, &routes, &readers);
+        table.insert(&route.method, &route.path, routes.len());
         check_options(&item, &route, names);
         if has_api && route.path.is_below(ORCHESTRATE) {
-            let message = format!("the built-in API is served at {ORCHESTRATE}");
+            let message =
+                format!("expected another path, as the gateway itself serves {ORCHESTRATE}");
             item.at("match.path").error("duplicate", message);
         }
         routes.push(route);
+        readers.push(item);
     }
     (routes, table)
+}
+
+/// The indices of the first routes with a name, and with a method and path.
+#[derive(Default)]
+struct SeenRoutes {
+    names: HashMap<String, usize>,
+    matches: HashMap<(Method, String), usize>,
+}
+
+impl SeenRoutes {
+    /// Reports the name, and the method and path of a route that an earlier one of `routes` has. `readers` read
+    /// those.
+    fn check_unique(
+        &mut self,
+        reader: &ValueReader<'_>,
+        route: &Route,
+        routes: &[Route],
+        readers: &[ValueReader<'_>],
+    ) {
+        let own = routes.len();
+        let first = *self.names.entry(route.name.clone()).or_insert(own);
+        if first < own {
+            let message = format!("duplicate route name \"{}\"", route.name);
+            let first = readers[first].at("name").position;
+            reader.at("name").duplicate(message, first);
+        }
+        let target = (route.method.clone(), route.path.pattern().to_owned());
+        let first = *self.matches.entry(target).or_insert(own);
+        if first < own {
+            let message = format!(
+                "route \"{}\" already matches {} {}",
+                routes[first].name, route.method, route.path
+            );
+            let first = readers[first].at("match.path").position;
+            reader.at("match.path").duplicate(message, first);
+        }
+    }
 }
 
 /// Reports a route for `OPTIONS` if the CORS layer responds in its place.
 fn check_options(reader: &ValueReader<'_>, route: &Route, names: &Names<'_>) {
     if names.has_cors && route.method == Method::OPTIONS {
         let message = format!(
-            "\"{}\" never runs: with server.cors, the gateway responds to every OPTIONS request itself",
+            "route \"{}\" is never used: with server.cors, the gateway responds to every OPTIONS request itself",
             route.name
         );
         let help = "remove the route, or server.cors".to_owned();
@@ -113,8 +147,6 @@ fn check_options(reader: &ValueReader<'_>, route: &Route, names: &Names<'_>) {
 }
 
 fn route(file: &file::Route, reader: &ValueReader<'_>, names: &Names<'_>) -> Option<Route> {
-    let name = file.name.as_ref();
-    let name = name.filter(|name| check_name(&reader.at("name"), name));
     let (method, path) = (file.matched.as_ref())
         .map(|file| matched(file, &reader.at("match")))
         .unwrap_or_default();
@@ -124,7 +156,7 @@ fn route(file: &file::Route, reader: &ValueReader<'_>, names: &Names<'_>) -> Opt
         check_body(reader, method, plan);
     }
     Some(Route {
-        name: name?.clone(),
+        name: file.name.as_ref()?.0.0.clone(),
         method: method?,
         path: path?,
         plan: plan?,
@@ -181,6 +213,33 @@ fn limits(file: &file::Plan, reader: &ValueReader<'_>) -> Limits {
     }
 }
 
+/// Reports a node of the plan at `reader` whose name placeholders use.
+fn check_node_name(reader: &ValueReader<'_>, name: &str) {
+    if Root::RESERVED.contains(&name) {
+        let message = format!("node name \"{name}\" is reserved for placeholders");
+        let help = format!("choose another name than {}", Root::RESERVED.join(", "));
+        let key = reader.at_key(name);
+        key.error_with_help("reserved", message, Some(help));
+    }
+}
+
+/// Checks what depends on the callers of the plan at `reader`, and returns their tiers.
+fn check_callers<'n>(
+    reader: &ValueReader<'_>,
+    nodes: &Nodes<'_, '_>,
+    aggregate: &Aggregate,
+    auth: Option<&RouteAuth>,
+    parameters: Option<&[String]>,
+    names: &Names<'n>,
+) -> Vec<&'n str> {
+    let possible = possible_tiers(auth, names.jwt, names.tiers);
+    check_failures(reader, aggregate, nodes, &possible, &names.outcomes);
+    check_tiers(nodes, auth, &possible);
+    check_claims(nodes, auth);
+    check_conditions(nodes, parameters, auth, &possible, names);
+    possible
+}
+
 /// Checks a plan. `parameters` are the path parameters of its route, or `None` if the path is invalid.
 /// `choose` is `true` if a request may select nodes and strategy. `route` reads the map that has the plan.
 pub(super) fn plan(
@@ -199,12 +258,13 @@ pub(super) fn plan(
     let files = file.plan.as_ref()?;
     let reader = route.at("plan");
     let members = route.members("plan");
+    for (name, _) in &members {
+        check_node_name(&reader, name);
+    }
     let nodes: IndexMap<_, _> = members
         .iter()
         .map(|(name, reader)| {
-            let node = files
-                .get(name)
-                .and_then(|file| node(file, reader, name, names));
+            let node = files.get(name).and_then(|file| node(file, reader, names));
             (name.clone(), (node, reader))
         })
         .collect();
@@ -224,18 +284,20 @@ pub(super) fn plan(
     // An invalid `auth` is reported already, and says nothing about the tiers.
     if !matches!(auth, Some(None)) {
         let auth = auth.as_ref().and_then(Option::as_ref);
-        let possible = possible_tiers(auth, names.jwt, names.tiers);
-        check_failures(&reader, &aggregate, &nodes, &possible);
-        check_tiers(&nodes, auth, &possible);
-        check_claims(&nodes, auth);
         check_keys(&nodes, parameters, auth, names);
-        check_conditions(&nodes, parameters, auth, &possible, names.tiers);
+        let possible = check_callers(&reader, &nodes, &aggregate, auth, parameters, names);
         // Unknown dependencies and cycles are reported already, and so are nodes that no caller reaches.
         if graph.is_some()
-            && check_dependencies(&nodes, &possible)
+            && check_dependencies(&nodes, &possible, &names.outcomes)
             && let Some(reader) = &aggregates
         {
-            check_quorum_of_tiers(reader, aggregate.strategy, &nodes, &possible);
+            check_quorum_of_tiers(
+                reader,
+                aggregate.strategy,
+                &nodes,
+                &possible,
+                &names.outcomes,
+            );
         }
     }
     let graph = graph?;

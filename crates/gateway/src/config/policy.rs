@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 use tower_fanout::{PerKeyPolicy, Policy};
 
-use super::{KeyTemplate, key::key, reader::ValueReader};
+use super::{KeyTemplate, reader::ValueReader, text::Text, value::named};
 
 /// A policy, and the key of its limits per key.
 #[derive(Clone, Default)]
@@ -15,22 +15,12 @@ pub(super) struct KeyedPolicy {
 
 /// Reads the policies by name. One with an error is replaced by the default, so that references to it are valid.
 pub(super) fn policies(
-    mut read: IndexMap<String, Policy>,
+    files: IndexMap<String, Policy>,
     reader: &ValueReader<'_>,
 ) -> IndexMap<String, KeyedPolicy> {
-    let named = reader
-        .members("policies")
-        .into_iter()
-        .map(|(name, reader)| {
-            let policy = read.get_mut(&name).map(std::mem::take);
-            (
-                name,
-                policy
-                    .and_then(|policy| keyed(&reader, policy))
-                    .unwrap_or_default(),
-            )
-        });
-    named.collect()
+    named(reader, "policies", files, |policy, reader| {
+        keyed(reader, policy).unwrap_or_default()
+    })
 }
 
 /// Checks the valid part of the policy at `reader`, and reads its key. Returns `None` if the policy has errors.
@@ -38,26 +28,34 @@ fn keyed(reader: &ValueReader<'_>, mut policy: Policy) -> Option<KeyedPolicy> {
     let at = reader.at("per_key");
     let has_part =
         |per_key: &PerKeyPolicy| per_key.concurrency.is_some() || per_key.circuit_breaker.is_some();
-    // A part with an error is not missing.
-    policy.per_key = policy
-        .per_key
-        .filter(|per_key| has_part(per_key) || at.is_sound());
     let template = policy.per_key.as_ref().and_then(|per_key| {
-        let Some(template) = &per_key.key else {
-            if at
-                .tree
-                .members()
-                .is_some_and(|members| !members.contains_key("key"))
-            {
-                at.error("missing", "missing key \"key\"");
-            }
-            return None;
-        };
-        key(&reader.at("per_key.key"), template)
+        // A missing or invalid template is reported already.
+        KeyTemplate::parse(per_key.key.as_ref()?).ok()
     });
-    let is_valid = reader.check(&policy);
+    // A part with an error is not missing.
+    let lacks_parts = policy
+        .per_key
+        .as_ref()
+        .is_some_and(|per_key| !has_part(per_key));
+    if lacks_parts && at.is_sound() {
+        report_no_part(&at);
+    }
+    policy.per_key = policy.per_key.filter(has_part);
+    let is_valid = reader.check(&policy) && !lacks_parts;
     is_valid.then_some(KeyedPolicy {
         policy,
         key: template,
     })
+}
+
+/// Reports limits per key at `per_key` that limit nothing.
+fn report_no_part(per_key: &ValueReader<'_>) {
+    if per_key.has("concurrency") || per_key.has("circuit_breaker") {
+        let help = Some("set per_key: off".to_owned());
+        let message = "concurrency and circuit_breaker of per_key are both off";
+        per_key.error_with_help("invalid", message, help);
+    } else {
+        let message = "missing key \"concurrency\" or \"circuit_breaker\"";
+        per_key.error("missing", message);
+    }
 }

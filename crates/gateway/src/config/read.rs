@@ -1,80 +1,140 @@
 //! Reads the file as a whole, and its top-level parts.
 
+use std::{cell::RefCell, path::PathBuf};
+
 use tower_fanout_http::trace::TraceLayer;
 
 use super::{
-    Config, Logs, Report, Tier, auth,
-    diagnostic::{Diagnostic, Severity},
+    Config, Extent, Logs, Report, Tier,
+    acknowledge::{acknowledgeable, take_acknowledged},
+    auth,
+    check::profiles,
+    diagnostic::{Acknowledged, Diagnostic, Severity},
     downstream,
     file::{self, File},
+    lint::lint,
     plan, policy,
     reader::{Diagnostics, ValueReader},
-    server,
+    rules::is_strict,
+    schema, server,
+    source::{self, Environment, Text, override_values},
     tree::{Kind, Tree},
-    validate::reach::check_unused,
+    validate::{conditions::Outcomes, noop::check_hedges, reach::check_unused},
 };
 
-/// Parses and validates `text`.
+/// Parses, merges and validates the texts, of which there is at least one.
 ///
 /// # Errors
 /// Returns all diagnostics if at least one is an error.
-pub(super) fn config(
-    name: &str,
-    text: &str,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Result<Config, Report> {
-    let diagnostics = Diagnostics::default();
-    let refuse = |(position, message)| {
-        let syntax = Diagnostic::error("syntax", position, message);
-        Report::new(name, text, vec![syntax])
-    };
-    let mut tree = Tree::parse(text).map_err(refuse)?;
-    tree.interpolate(env, &mut |position, message| {
-        let variable = Diagnostic::error("variable", position, message);
-        diagnostics.borrow_mut().push(variable);
-    });
-    let unset: Vec<_> = (diagnostics.borrow().iter())
-        .map(|variable| variable.position)
-        .collect();
-    let reader = ValueReader::root(&tree, &diagnostics);
-    reader.report_duplicates();
-    let config = root(&reader);
-    let is_error = |one: &Diagnostic| one.severity == Severity::Error;
-    // Errors leave out nodes, and what those use.
-    if !diagnostics.borrow().iter().any(is_error) {
-        check_unused(&reader, &config);
+pub(super) fn config(texts: &[Text], env: &Environment, extent: Extent) -> Result<Config, Report> {
+    let (mut tree, mut found) = source::parse(texts)?;
+    tree.interpolate(env);
+    let overrides = override_values(&mut tree, env, texts.len());
+    found.extend(overrides.diagnostics);
+    let (secrets, anchors): (Vec<_>, Vec<_>) = tree.aliased_secrets().into_iter().unzip();
+    tree.mark_suspects(&|value| anchors.contains(&value.position));
+    let folders: Vec<_> = texts.iter().map(|text| text.folder.clone()).collect();
+    let mut read = read(&tree, found, &folders, extent);
+    let acknowledged = read.acknowledged.iter_mut().map(|one| &mut one.diagnostic);
+    let all = read.found.iter_mut().chain(acknowledged);
+    let mut sources = source::sources(texts, all);
+    sources.extend(overrides.sources);
+    for one in &mut read.found {
+        one.hide(&secrets);
     }
-    let mut diagnostics = diagnostics.into_inner();
-    // Errors of a value whose variable is missing are consequences of that.
-    diagnostics.retain(|other| other.code == "variable" || !unset.contains(&other.position));
-    let report = Report::new(name, text, diagnostics);
+    let report = Report::new(sources, read.found)
+        .acknowledgeable(read.acknowledgeable)
+        .acknowledged(read.acknowledged)
+        .overridden(overrides.applied);
     if report.has_errors() {
         return Err(report);
     }
     Ok(Config {
         warnings: report,
-        ..config
+        ..read.config
     })
 }
 
-fn root(reader: &ValueReader<'_>) -> Config {
-    let file: File = reader.read().unwrap_or_default();
-    if file.version.is_some_and(|version| version != 1) {
-        let version = reader.at("version");
-        let got = version.tree.as_written();
-        version.error("version", format!("expected version 1, got {got}"));
+/// A configuration that is read from a tree.
+struct Read {
+    /// Parts with errors are missing or have defaults.
+    config: Config,
+    found: Vec<Diagnostic>,
+    acknowledged: Vec<Acknowledged>,
+    /// Rule and path of a warning that the file could acknowledge.
+    acknowledgeable: Option<(&'static str, String)>,
+}
+
+/// Reads and validates the tree, of which the diagnostics in `found` are known.
+fn read(tree: &Tree, found: Vec<Diagnostic>, folders: &[PathBuf], extent: Extent) -> Read {
+    let diagnostics = Diagnostics::new(found);
+    let reader = ValueReader::root(tree, &diagnostics).in_folders(folders);
+    let (config, acknowledged) = validated(&reader, &diagnostics, extent);
+    let found = diagnostics.borrow();
+    Read {
+        config,
+        acknowledged,
+        acknowledgeable: acknowledgeable(&reader, &found),
+        found: found.clone(),
     }
+}
+
+/// Reads the configuration at `reader`, and reports its mistakes to `diagnostics`. Returns the warnings that the file
+/// acknowledges too. If there are errors, parts of the configuration are missing or have defaults.
+fn validated(
+    reader: &ValueReader<'_>,
+    diagnostics: &Diagnostics,
+    extent: Extent,
+) -> (Config, Vec<Acknowledged>) {
+    reader.report_duplicates();
+    reader.report_ambiguous_numbers();
+    let unset = reader.report_unset();
+    let mut file: File = reader.read(schema::of_file()).unwrap_or_default();
+    let acknowledge = std::mem::take(&mut file.acknowledge);
+    let config = root(file, reader);
+    // Errors of a value whose variable is missing are consequences of that.
+    let is_consequence =
+        |one: &Diagnostic| unset.iter().any(|(position, _)| *position == one.position);
+    let is_excused = |one: &Diagnostic| extent.allow_missing_env && is_consequence(one);
+    let is_error = |one: &Diagnostic| one.severity == Severity::Error && !is_excused(one);
+    let has_errors = diagnostics.borrow().iter().any(is_error);
+    if !has_errors {
+        // An acknowledgement of a strict rule must match a warning in each check.
+        if extent.strict || !acknowledge.is_empty() {
+            lint(reader, &config);
+        }
+        // A route that is left out may use what no other one does.
+        let using = ["routes", "orchestrate", "downstreams"];
+        if using.iter().all(|key| reader.at(key).is_sound()) {
+            check_unused(reader, &config);
+            if reader.at("policies").is_sound() {
+                check_hedges(reader, &config);
+            }
+        }
+    }
+    let mut found = diagnostics.borrow_mut();
+    found.retain(|one| one.code == "variable" || !is_consequence(one));
+    if extent.allow_missing_env {
+        let missing = |one: &Diagnostic| unset.contains(&(one.position, true));
+        found.retain(|one| !missing(one));
+    }
+    let acknowledged = take_acknowledged(&acknowledge, reader, &mut found);
+    found.retain(|one| extent.strict || !is_strict(one.code));
+    (config, acknowledged)
+}
+
+fn root(file: File, reader: &ValueReader<'_>) -> Config {
     let server = server::server(file.server, &reader.at("server"));
-    let tiers = file
-        .tiers
-        .iter()
-        .map(|(name, file)| (name.clone(), tier(file)));
-    let tiers = tiers.collect();
+    let tiers = file.tiers.into_iter();
+    let tiers = tiers.map(|(name, file)| (name, tier(&file))).collect();
     let jwt = auth::auth(file.auth, reader, &tiers);
     let policies = policy::policies(file.policies, reader);
     let downstreams = downstream::downstreams(file.downstreams, reader, &policies);
     let names = plan::Names {
         downstreams: &downstreams,
+        profiles: profiles(&downstreams),
+        conditions: RefCell::default(),
+        outcomes: Outcomes::default(),
         jwt: &jwt,
         tiers: &tiers,
         sound: ["policies", "downstreams"]
@@ -83,15 +143,7 @@ fn root(reader: &ValueReader<'_>) -> Config {
         has_cors: server.cors.is_some(),
     };
     let has_api = reader.has("orchestrate");
-    // An empty list of routes serves nothing either.
-    let has_routes = reader.has("routes")
-        && !matches!(&reader.at("routes").tree.kind, Kind::List(items) if items.is_empty());
-    if reader.tree.members().is_some() && !has_api && !has_routes {
-        reader.error(
-            "missing",
-            "nothing to serve: expected \"routes\" or \"orchestrate\"",
-        );
-    }
+    check_routes(reader, has_api);
     let (routes, table) = plan::routes(&file.routes, reader, &names, has_api);
     let orchestrate = file.orchestrate.as_ref();
     let orchestrate = orchestrate
@@ -111,7 +163,19 @@ fn root(reader: &ValueReader<'_>) -> Config {
         routes,
         table,
         orchestrate,
-        warnings: Report::new("", "", Vec::new()),
+        warnings: Report::new(Vec::new(), Vec::new()),
+    }
+}
+
+/// Reports a file with neither routes nor the built-in API. An empty list of routes serves nothing either.
+fn check_routes(reader: &ValueReader<'_>, has_api: bool) {
+    let has_routes = reader.has("routes")
+        && !matches!(&reader.at("routes").tree.kind, Kind::List(items) if items.is_empty());
+    if reader.tree.members().is_some() && !has_api && !has_routes {
+        reader.error(
+            "missing",
+            "nothing to serve: expected \"routes\" or \"orchestrate\"",
+        );
     }
 }
 
@@ -119,7 +183,7 @@ fn trace(tracing: file::Tracing) -> TraceLayer {
     let layer = TraceLayer::new().trust(tracing.trust);
     // Without trust, the layer ignores the list of baggage keys, as it does all incoming context.
     match tracing.baggage {
-        Some(keys) => layer.baggage(keys),
+        Some(keys) => layer.baggage(keys.into_iter().map(|key| key.0.0)),
         None => layer,
     }
 }

@@ -1,14 +1,17 @@
 //! Reads a [`Tree`] key by key and collects a diagnostic for every mistake found on the way.
 
-use std::{cell::RefCell, fmt::Display};
+mod library_errors;
 
-use schemars::JsonSchema;
+use std::{cell::RefCell, fmt::Display, path::PathBuf};
+
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tower_fanout::layers::config::Validate;
 
+pub(super) use self::library_errors::split_advice;
 use super::{
     diagnostic::{Diagnostic, Position, Severity},
+    number::decimal,
+    redact::{is_secret, redact_words},
     schema,
     tree::{Kind, Tree},
 };
@@ -22,8 +25,12 @@ pub(super) struct ValueReader<'t> {
     pub(super) tree: &'t Tree,
     pub(super) path: String,
     /// Where mistakes are reported.
-    position: Position,
+    pub(super) position: Position,
     diagnostics: &'t Diagnostics,
+    /// Folders of the sources, by their index in positions.
+    folders: &'t [PathBuf],
+    /// The whole file.
+    root: &'t Tree,
 }
 
 impl<'t> ValueReader<'t> {
@@ -33,24 +40,57 @@ impl<'t> ValueReader<'t> {
             path: String::new(),
             position: tree.position,
             diagnostics,
+            folders: &[],
+            root: tree,
         }
     }
 
-    fn report(
+    /// Returns the reader with the folders of the sources, to which the names of files are relative.
+    pub(super) fn in_folders(self, folders: &'t [PathBuf]) -> Self {
+        Self { folders, ..self }
+    }
+
+    fn diagnostic(
         &self,
         severity: Severity,
         code: &'static str,
         message: impl Display,
         help: Option<String>,
-    ) {
-        self.diagnostics.borrow_mut().push(Diagnostic {
+    ) -> Diagnostic {
+        let full = self.tree.redact(message.to_string());
+        let message = self.hide(full.clone());
+        let is_template = ["template", "reference", "unknown_node"].contains(&code);
+        let help = match is_template && message != full {
+            true => Some("write \"{{\" and \"}}\" for braces in the value".to_owned()),
+            false => help.map(|help| self.hide(help)),
+        };
+        Diagnostic {
             severity,
             code,
-            message: self.tree.redact(message.to_string()),
+            message: self.tree.name_variables(message),
             path: self.path.clone(),
             position: self.position,
+            first: None,
+            is_suspect: self.tree.is_suspect(),
             help,
-        });
+        }
+    }
+
+    /// Replaces words of `text` that come from the value of a variable, or from a value that the file itself should not
+    /// have, such as that of a header with credentials. Messages about templates quote parts of a value.
+    fn hide(&self, text: String) -> String {
+        let key = self.path.rsplit('.').next().unwrap_or_default();
+        match (self.tree.as_text(), self.tree.variables()) {
+            (Some(value), Some(written)) => redact_words(&text, value, written),
+            (Some(value), None) if is_secret(key) || self.tree.is_suspect() => {
+                redact_words(&text, value, "")
+            }
+            _ => text,
+        }
+    }
+
+    fn report(&self, diagnostic: Diagnostic) {
+        self.diagnostics.borrow_mut().push(diagnostic);
     }
 
     pub(super) fn error(&self, code: &'static str, message: impl Display) {
@@ -63,15 +103,39 @@ impl<'t> ValueReader<'t> {
         message: impl Display,
         help: Option<String>,
     ) {
-        self.report(Severity::Error, code, message, help);
+        self.report(self.diagnostic(Severity::Error, code, message, help));
     }
 
     pub(super) fn warning(&self, code: &'static str, message: impl Display, help: &str) {
-        self.report(Severity::Warning, code, message, Some(help.to_owned()));
+        self.report(self.to_warning(code, message, help));
     }
 
-    /// Reports a value that is not of the type `expected`.
-    pub(super) fn wrong_type(&self, expected: &str) {
+    /// Returns a warning at this value, without reporting it.
+    pub(super) fn to_warning(
+        &self,
+        code: &'static str,
+        message: impl Display,
+        help: &str,
+    ) -> Diagnostic {
+        self.diagnostic(Severity::Warning, code, message, Some(help.to_owned()))
+    }
+
+    /// Reports a value that repeats the one at `first`.
+    pub(super) fn duplicate(&self, message: impl Display, first: Position) {
+        let diagnostic = self.diagnostic(Severity::Error, "duplicate", message, None);
+        self.report(Diagnostic {
+            first: Some(first),
+            ..diagnostic
+        });
+    }
+
+    /// Reports a value that is not of the type `expected`, with a suggestion.
+    pub(super) fn wrong_type(&self, expected: &str, help: Option<String>) {
+        let is_null = matches!(&self.tree.kind, Kind::Scalar(Value::Null));
+        if is_null && self.path.is_empty() {
+            let help = Some("begin with \"version: 1\"".to_owned());
+            return self.error_with_help("type", "the file is empty", help);
+        }
         let written = self.tree.as_written();
         // A longer value may be a secret.
         let got = match &self.tree.kind {
@@ -79,24 +143,65 @@ impl<'t> ValueReader<'t> {
             Kind::Scalar(_) if written.len() < 6 => written,
             _ => self.tree.type_name().to_owned(),
         };
-        self.error("type", format!("expected {expected}, got {got}"));
+        self.error_with_help("type", format!("expected {expected}, got {got}"), help);
+    }
+
+    /// Returns the values, of this one and those inside it, for which `holds` returns `true`.
+    fn find(&self, holds: &dyn Fn(&Tree) -> bool) -> Vec<Self> {
+        if !self.tree.any(holds) {
+            return Vec::new();
+        }
+        let own = holds(self.tree).then(|| self.clone());
+        let members = self.entries().into_iter().map(|(_, value)| value);
+        let inside = self.list().into_iter().chain(members);
+        let inside = inside.flat_map(|value| value.find(holds));
+        own.into_iter().chain(inside).collect()
     }
 
     /// Reports the repeated keys of all maps in the value. Only the first of them is read.
     pub(super) fn report_duplicates(&self) {
-        match &self.tree.kind {
-            Kind::Scalar(_) => {}
-            Kind::List(_) => self.list().iter().for_each(Self::report_duplicates),
-            Kind::Map { members, repeated } => {
-                for (name, position) in repeated {
-                    let key = self.key(name, *position, &members[name].1);
-                    key.error("duplicate", format!("duplicate key \"{name}\""));
-                }
-                let members = self.entries();
-                members
-                    .iter()
-                    .for_each(|(_, value)| value.report_duplicates());
+        for map in self.find(&|tree| !tree.repeated().is_empty()) {
+            for (name, position) in map.tree.repeated() {
+                let (first, value) = &map.tree.members().expect("a map has the key")[name];
+                let key = map.key(name, *position, value);
+                key.duplicate(format!("duplicate key \"{name}\""), *first);
             }
+        }
+    }
+
+    /// Reports the values with variables that have no value. Returns their positions, each with `true` if a variable is
+    /// not set.
+    pub(super) fn report_unset(&self) -> Vec<(Position, bool)> {
+        let unset = self.find(&|tree| tree.unset().is_some()).into_iter();
+        let unset = unset.filter_map(|value| {
+            let unset = value.tree.unset()?;
+            value.error("variable", &unset.message);
+            Some((value.position, unset.is_missing))
+        });
+        unset.collect()
+    }
+
+    /// Reports numbers that other YAML readers read as another number, or as text.
+    pub(super) fn report_ambiguous_numbers(&self) {
+        for value in self.find(&|tree| tree.ambiguous_number().is_some()) {
+            let Some(written) = value.tree.ambiguous_number() else {
+                continue;
+            };
+            if is_secret(value.path.rsplit('.').next().unwrap_or_default()) {
+                let message = "YAML readers disagree about this number: for some of them, it is another one or text";
+                value.error_with_help("invalid", message, Some("put it in quotes".to_owned()));
+                continue;
+            }
+            let message = format!(
+                "YAML readers disagree about {written}: for some of them, it is another number or text"
+            );
+            let has_prefix = written.contains(['o', 'b', 'x', 'e', 'E']);
+            let number = match &value.tree.kind {
+                Kind::Scalar(Value::Number(number)) if has_prefix => number.to_string(),
+                _ => decimal(written),
+            };
+            let help = format!("write {number}, or \"{written}\" in quotes for text");
+            value.error_with_help("invalid", message, Some(help));
         }
     }
 
@@ -118,16 +223,24 @@ impl<'t> ValueReader<'t> {
         !errors.any(|one| inside(&one.path))
     }
 
-    /// Reads the valid part of the value. Reports every mistake in it.
-    pub(super) fn read<T: DeserializeOwned + JsonSchema>(&self) -> Option<T> {
-        let valid = schema::check(&schema::of::<T>(), self)?;
-        let read = T::deserialize(&valid);
+    /// Reads the part of the value that `schema`, that of `T`, accepts. Reports every mistake in the value.
+    pub(super) fn read<T: DeserializeOwned>(&self, schema: &Value) -> Option<T> {
+        let valid = schema::check(schema, self)?;
+        let read = T::deserialize(&*valid);
         read.map_err(|error| self.error("invalid", error)).ok()
     }
 
     /// Returns the text of a string.
     pub(super) fn text(&self) -> Option<String> {
         self.tree.as_text().map(str::to_owned)
+    }
+
+    /// Returns the path of the file that the value names. A relative path is relative to the folder of the source that
+    /// has the value.
+    pub(super) fn file(&self) -> Option<PathBuf> {
+        let name = self.tree.as_text()?;
+        let folder = self.folders.get(self.tree.position.source);
+        Some(folder.map_or_else(|| name.into(), |folder| folder.join(name)))
     }
 
     /// Returns the message for a value that is not what `expected` says.
@@ -142,7 +255,7 @@ impl<'t> ValueReader<'t> {
         };
         let items = items.iter().enumerate();
         items
-            .map(|(index, item)| self.child(item, &format!("[{index}]")))
+            .map(|(index, item)| self.child(item, ["[", &index.to_string(), "]"]))
             .collect()
     }
 
@@ -154,7 +267,7 @@ impl<'t> ValueReader<'t> {
             self.error_with_help(
                 "invalid",
                 message,
-                Some("add an item, or remove the key".into()),
+                Some("add an item, or leave out the key if it is optional".into()),
             );
             return None;
         }
@@ -169,23 +282,18 @@ impl<'t> ValueReader<'t> {
             .collect()
     }
 
-    /// Reports every error of `config` at its key. Returns `true` if none is found.
-    pub(super) fn check(&self, config: &impl Validate) -> bool {
-        let errors = config.errors();
-        for error in &errors {
-            let reader = self.at(error.field());
-            // An invalid value is replaced by its default, which the file does not say.
-            if self.has(error.field()) && !reader.is_sound() {
-                continue;
-            }
-            let mut message = reader.tree.quote_in(error.message());
-            // Another key of the file may forbid the default of a key that it does not have.
-            if !self.has(error.field()) && message.contains(", got ") {
-                message += ", the default";
-            }
-            reader.error("invalid", message);
+    /// Returns a reader of the member `name` that reports mistakes at the position of its key.
+    pub(super) fn at_key(&self, name: &str) -> Self {
+        let reader = self.at(name);
+        Self {
+            position: self.key_position(name).unwrap_or(reader.position),
+            ..reader
         }
-        errors.is_empty()
+    }
+
+    fn key_position(&self, name: &str) -> Option<Position> {
+        let (position, _) = self.tree.members()?.get(name)?;
+        Some(*position)
     }
 
     /// Returns the members of the map `key`, or none if the value has no such map.
@@ -211,7 +319,7 @@ impl<'t> ValueReader<'t> {
         let list = self.at(key);
         match &list.tree.kind {
             Kind::List(items) if index < items.len() => {
-                list.child(&items[index], &format!("[{index}]"))
+                list.child(&items[index], ["[", &index.to_string(), "]"])
             }
             _ => list,
         }
@@ -226,20 +334,40 @@ impl<'t> ValueReader<'t> {
         value.is_some()
     }
 
-    /// Returns the value at a dotted path below this one, or the closest enclosing value in the file.
-    pub(super) fn at(&self, path: &str) -> ValueReader<'t> {
-        let mut reader = self.clone();
-        for step in path.split('.') {
-            let Some(members) = reader.tree.members() else {
-                break;
-            };
-            match members.get(step) {
-                Some((_, value)) => reader = reader.child(value, &format!(".{step}")),
-                // A missing key has no position. The path names it, and the enclosing map is underlined.
-                None => reader.path = format!("{}.{step}", reader.path),
+    /// Returns `true` if the section of the file at the dotted path `section` may define `name`: it has the name, or is no
+    /// map. An error of the definition is reported there.
+    pub(super) fn may_define(&self, section: &str, name: &str) -> bool {
+        let mut value = self.root;
+        for step in section.split('.').chain([name]) {
+            match value.members().map(|members| members.get(step)) {
+                Some(Some((_, member))) => value = member,
+                Some(None) => return false,
+                None => return true,
             }
         }
-        reader
+        true
+    }
+
+    /// Returns the value at a dotted path below this one, or the closest enclosing value in the file.
+    pub(super) fn at(&self, path: &str) -> ValueReader<'t> {
+        let (step, rest) = path
+            .split_once('.')
+            .map_or((path, None), |(step, rest)| (step, Some(rest)));
+        let Some(members) = self.tree.members() else {
+            return self.clone();
+        };
+        let reader = match members.get(step) {
+            Some((_, value)) => self.member(step, value),
+            // A missing key has no position. The path names it, and the enclosing map is underlined.
+            None => Self {
+                position: self.position,
+                ..self.member(step, self.tree)
+            },
+        };
+        match rest {
+            Some(rest) => reader.at(rest),
+            None => reader,
+        }
     }
 
     /// Returns a reader of a string that reports mistakes at one of its characters, counted from 1.
@@ -252,24 +380,30 @@ impl<'t> ValueReader<'t> {
 
     /// Returns a reader of the member `name`, whose value is `value`.
     pub(super) fn member(&self, name: &str, value: &'t Tree) -> Self {
-        self.child(value, &format!(".{name}"))
+        self.child(value, [".", name, ""])
     }
 
     /// Returns a reader of the member `name` that reports mistakes at the position of its key.
     pub(super) fn key(&self, name: &str, position: Position, value: &'t Tree) -> Self {
         Self {
             position,
-            ..self.child(value, &format!(".{name}"))
+            ..self.child(value, [".", name, ""])
         }
     }
 
-    fn child(&self, tree: &'t Tree, step: &str) -> Self {
-        let path = format!("{}{step}", self.path);
+    fn child(&self, tree: &'t Tree, [before, step, after]: [&str; 3]) -> Self {
+        let before = if self.path.is_empty() && before == "." {
+            ""
+        } else {
+            before
+        };
         Self {
             tree,
-            path: path.trim_start_matches('.').to_owned(),
+            path: [&self.path, before, step, after].concat(),
             position: tree.position,
             diagnostics: self.diagnostics,
+            folders: self.folders,
+            root: self.root,
         }
     }
 }

@@ -35,12 +35,12 @@ pub(crate) struct RouteMatch {
 }
 
 impl RouteTable {
-    /// Adds the route `index`. Returns `false` if the table has a route with this method and path already.
-    pub(crate) fn insert(&mut self, method: &Method, path: &RoutePath, index: usize) -> bool {
+    /// Adds the route `index`, unless the table has a route with this method and path already.
+    pub(crate) fn insert(&mut self, method: &Method, path: &RoutePath, index: usize) {
         let parameters = path.segments().map(|segment| segment.is_none()).collect();
         let entry = Entry { index, parameters };
         let paths = self.methods.entry(method.clone()).or_default();
-        paths.insert(path.pattern(), entry).is_ok()
+        let _ = paths.insert(path.pattern(), entry);
     }
 
     /// Returns the route for a method and an encoded path.

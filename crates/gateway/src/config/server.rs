@@ -6,7 +6,7 @@ use tower_fanout_http::{
     body::BodyLimitConfig,
     correlation::CorrelationConfig,
     cors::CorsConfig,
-    forwarded::{ForwardedHeader, ForwardedLayer},
+    forwarded::ForwardedLayer,
     server::{ServerConfig, ServerTls},
 };
 
@@ -14,7 +14,7 @@ use super::{
     file,
     reader::ValueReader,
     text::Parsed,
-    tls::{CertFile, CertKind, PairFiles, ReloadableCert},
+    tls::{CertFile, PairFiles, ReloadableCert},
 };
 
 /// The listeners and their limits.
@@ -48,6 +48,7 @@ pub(super) fn server(file: file::Server, reader: &ValueReader<'_>) -> Server {
         .header_timeout(file.timeouts.header.0)
         .idle_timeout(file.timeouts.idle.0)
         .write_timeout(file.timeouts.write.0)
+        .max_age(file.timeouts.max_age.map(|age| age.0))
         .max_connections(file.max_connections)
         .max_head(file.max_head.0.0)
         .grace(file.drain.timeout.0);
@@ -63,10 +64,7 @@ pub(super) fn server(file: file::Server, reader: &ValueReader<'_>) -> Server {
             .decode(file.decode_bodies),
         drain_delay: file.drain.delay.0,
         proxies: ForwardedLayer::new(file.trusted_proxies.into_iter().map(|network| network.0))
-            .header(match file.forwarded_header {
-                file::Forwarded::XForwardedFor => ForwardedHeader::XForwardedFor,
-                file::Forwarded::Forwarded => ForwardedHeader::Forwarded,
-            }),
+            .header(file.forwarded_header),
         cors: file
             .cors
             .and_then(|cors| self::cors(cors, &reader.at("cors"))),
@@ -80,7 +78,10 @@ pub(super) fn server(file: file::Server, reader: &ValueReader<'_>) -> Server {
 fn check_addresses(reader: &ValueReader<'_>, listen: SocketAddr, admin: SocketAddr) {
     // An address that is not written has its default.
     let at = |key: &str| reader.has(key).then(|| reader.at(key));
-    if overlap(listen, admin) {
+    // An invalid address is replaced by its default, which the file does not say.
+    let keys = ["listen", "admin"];
+    let is_known = keys.iter().all(|key| reader.at(key).is_sound());
+    if is_known && overlap(listen, admin) {
         if let Some(reader) = at("admin").or_else(|| at("listen")) {
             let message = if listen == admin {
                 format!("listen and admin must differ, got {admin} for both")
@@ -102,31 +103,31 @@ fn check_addresses(reader: &ValueReader<'_>, listen: SocketAddr, admin: SocketAd
     }
 }
 
-/// Returns `true` if only one of the addresses can be bound. An unspecified address, such as `0.0.0.0`, is
-/// every address of its family. Port 0 binds a different free port each time.
+/// Returns `true` if only one of the addresses can be bound. The address `0.0.0.0` is every address of IPv4, and `[::]` is
+/// every address. Port 0 binds a different free port each time.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    let unspecified = one.ip().is_unspecified() || other.ip().is_unspecified();
-    let same_host = one.ip() == other.ip() || unspecified && one.is_ipv4() == other.is_ipv4();
+    let covers = |one: SocketAddr, other: SocketAddr| {
+        one.ip().is_unspecified() && (one.is_ipv6() || other.is_ipv4())
+    };
+    let same_host = one.ip() == other.ip() || covers(one, other) || covers(other, one);
     one.port() == other.port() && one.port() != 0 && same_host
 }
+
+/// Key of the file with the CA certificates that client certificates must come from.
+const CLIENT_CA: &str = "client_ca_file";
 
 /// Reads the certificate and the optional CA for client certificates.
 fn certificate(reader: &ValueReader<'_>) -> Option<ReloadableCert> {
     let (cert, key) = (reader.at("cert_file"), reader.at("key_file"));
-    let clients = reader
-        .has("client_ca_file")
-        .then(|| reader.at("client_ca_file"));
-    let authority = clients
-        .as_ref()
-        .map(|reader| CertFile::load(reader, CertKind::Authorities));
+    let authority = CertFile::load_authorities(reader, CLIENT_CA);
     let (pair, chain, secret) = PairFiles::load(&cert, &key)?;
-    // An unreadable CA file must not become `None`, which admits every client.
-    let authority = authority.map_or(Some(None), |authority| authority.map(Some))?;
+    let authority = authority?;
     let tls = match &authority {
         None => ServerTls::new(&chain, &secret),
         Some((_, pem)) => ServerTls::with_client_authority(&chain, &secret, pem),
     };
     let tls = tls.map_err(|error| {
+        let clients = authority.as_ref().map(|_| reader.at(CLIENT_CA));
         let reader = clients.as_ref().unwrap_or(reader);
         reader.error("invalid", error.message());
     });
@@ -150,4 +151,31 @@ fn cors(file: file::Cors, reader: &ValueReader<'_>) -> Option<CorsConfig> {
 
 fn values<T>(parsed: Vec<Parsed<T>>) -> Vec<T> {
     parsed.into_iter().map(|parsed| parsed.0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::{Config, tests::env};
+
+    #[test]
+    fn connections_have_the_age_of_the_file() {
+        let age = |server: &str| {
+            let file = format!(
+                "version: 1
+server: {server}
+downstreams: {{ up: {{ endpoints: [{{ url: \"http://up:8080\" }}] }} }}
+orchestrate: {{ plan: {{ a: {{ downstream: up, request: {{ path: / }} }} }} }}"
+            );
+            Config::parse("age.yaml", &file, &env())
+                .unwrap()
+                .server
+                .config
+                .max_age
+        };
+        assert_eq!(age("{}"), None);
+        let ten = Some(Duration::from_secs(600));
+        assert_eq!(age("{ timeouts: { max_age: 10m } }"), ten);
+    }
 }

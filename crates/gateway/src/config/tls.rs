@@ -18,7 +18,11 @@ use tower_fanout_http::{
     server::ServerTls,
 };
 
-use super::{certificate::Validity, reader::ValueReader, value::read_file};
+use super::{
+    certificate::Validity,
+    reader::ValueReader,
+    value::{cannot_read, read_file},
+};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -39,12 +43,13 @@ impl NamedFile {
     pub(super) fn new(reader: &ValueReader<'_>) -> Option<Self> {
         Some(Self {
             key: reader.path.clone(),
-            path: reader.text()?.into(),
+            path: reader.file()?,
         })
     }
 
     pub(super) fn read(&self) -> Result<Vec<u8>, BoxError> {
-        fs::read(&self.path).map_err(|error| self.error(format!("cannot read the file: {error}")))
+        fs::read(&self.path)
+            .map_err(|error| self.error(cannot_read(&self.path.display().to_string(), &error)))
     }
 
     /// Returns an error that names the key.
@@ -85,6 +90,18 @@ impl CertFile {
             reader.warning("certificate_validity", warning, "renew the certificate");
         }
         Some((this, pem))
+    }
+
+    /// Loads the CA certificates of the optional key `key` of the map at `reader`. Returns `None` after reporting an error:
+    /// an unreadable file must not count as a missing key, which trusts other CAs, or every client.
+    pub(super) fn load_authorities(
+        reader: &ValueReader<'_>,
+        key: &str,
+    ) -> Option<Option<(Self, Vec<u8>)>> {
+        if !reader.has(key) {
+            return Some(None);
+        }
+        Self::load(&reader.at(key), CertKind::Authorities).map(Some)
     }
 
     /// Returns the key in the configuration that names the file.

@@ -1,24 +1,37 @@
 //! The file as a tree of values with their positions.
 
-use std::fmt;
+mod parse;
+mod tag;
 
-use indexmap::{IndexMap, map::Entry};
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use indexmap::IndexMap;
 use serde_json::Value;
-use serde_saphyr::{DuplicateKeyPolicy, Location, MessageFormatter, Spanned, UserMessageFormatter};
 
-use super::diagnostic::Position;
+use super::{
+    diagnostic::Position,
+    redact::is_secret,
+    source::{Environment, Expanded, Unset, expand},
+};
 
 /// A value and its position in the file.
 #[derive(Clone, Debug)]
 pub(super) struct Tree {
     pub(super) position: Position,
     pub(super) kind: Kind,
-    /// The text in the file, if variables were substituted in it.
+    /// The text in the file, if it has variables.
     written: Option<String>,
+    /// The reason why the variables in the text have no value.
+    unset: Option<Unset>,
+    /// The text of a number in the file, if YAML 1.1 and YAML 1.2 read different values.
+    ambiguous_number: Option<String>,
+    /// The position of the anchor elsewhere in the file whose value this is.
+    anchor: Option<Position>,
+    /// `true` if the value may be a secret although its key cannot hold one.
+    is_suspect: bool,
     /// Number of characters before the text of a string: 1 for a quote. `None` if the file has the text in another form,
     /// such as with escapes or on several lines.
     indent: Option<usize>,
+    /// Where the lines of a text on several lines start: the number of characters before each, and its position.
+    starts: Vec<(usize, Position)>,
 }
 
 #[derive(Clone, Debug)]
@@ -35,25 +48,50 @@ pub(super) enum Kind {
 }
 
 impl Tree {
-    /// Parses YAML or JSON.
-    ///
-    /// # Errors
-    /// Returns the position and the message of the first syntax error.
-    pub(super) fn parse(text: &str) -> Result<Self, (Position, String)> {
-        let options = serde_saphyr::options! {
-            // `no` and `off` are strings, as in YAML 1.2. Duplicate keys pass here, so that the reader
-            // reports them along with other mistakes.
-            strict_booleans: true,
-            duplicate_keys: DuplicateKeyPolicy::PassThrough,
+    /// Returns the value of an environment variable, which diagnostics quote as the variable.
+    pub(super) fn of_variable(value: Value, name: &str, position: Position) -> Self {
+        Self {
+            position,
+            kind: Kind::Scalar(value),
+            written: Some(format!("${{{name}}}")),
+            unset: None,
+            ambiguous_number: None,
+            anchor: None,
+            is_suspect: false,
+            indent: None,
+            starts: Vec::new(),
+        }
+    }
+
+    /// Makes `source` the source of the value and of all values inside it.
+    pub(super) fn set_source(&mut self, source: usize) {
+        self.position.source = source;
+        if let Some(anchor) = &mut self.anchor {
+            anchor.source = source;
+        }
+        match &mut self.kind {
+            Kind::Scalar(_) => {}
+            Kind::List(items) => items.iter_mut().for_each(|item| item.set_source(source)),
+            Kind::Map { members, repeated } => {
+                for (key, value) in members.values_mut() {
+                    key.source = source;
+                    value.set_source(source);
+                }
+                for (_, key) in repeated {
+                    key.source = source;
+                }
+            }
+        }
+    }
+
+    /// Returns `true` if `holds` does for this value or a value inside it.
+    pub(super) fn any(&self, holds: &dyn Fn(&Self) -> bool) -> bool {
+        let inside = || match &self.kind {
+            Kind::Scalar(_) => false,
+            Kind::List(items) => items.iter().any(|item| item.any(holds)),
+            Kind::Map { members, .. } => members.values().any(|(_, value)| value.any(holds)),
         };
-        let read = serde_saphyr::from_str_with_options(text, options);
-        let spanned: Spanned<Kind> = read.map_err(|error: serde_saphyr::Error| {
-            let position = error.location().map_or(Position::START, position);
-            let message = UserMessageFormatter.format_message(error.without_snippet());
-            // A message may quote the file, which must not inject terminal sequences.
-            (position, message.replace(char::is_control, " "))
-        })?;
-        Ok(spanned.into())
+        holds(self) || inside()
     }
 
     /// Returns the members of a map, each with the position of its key. Returns `None` for other values.
@@ -61,6 +99,14 @@ impl Tree {
         match &self.kind {
             Kind::Map { members, .. } => Some(members),
             _ => None,
+        }
+    }
+
+    /// Returns the keys that occur again in a map, and the positions where they do.
+    pub(super) fn repeated(&self) -> &[(String, Position)] {
+        match &self.kind {
+            Kind::Map { repeated, .. } => repeated,
+            _ => &[],
         }
     }
 
@@ -90,11 +136,89 @@ impl Tree {
             kind,
             position: self.position,
             written: self.written.clone(),
+            unset: self.unset.clone(),
+            ambiguous_number: None,
+            anchor: self.anchor,
+            is_suspect: self.is_suspect,
             indent: self.indent,
+            starts: Vec::new(),
         }
     }
 
-    /// Returns the text in the file, such as `${NAME}`, if variables were substituted in it.
+    /// Returns the reason why the value is not known: variables in it that have no value.
+    pub(super) fn unset(&self) -> Option<&Unset> {
+        self.unset.as_ref()
+    }
+
+    /// Returns the text of a number in the file, such as `017`, if YAML 1.1 and YAML 1.2 read different values.
+    pub(super) fn ambiguous_number(&self) -> Option<&str> {
+        self.ambiguous_number.as_deref()
+    }
+
+    /// Returns the texts that keys of secrets have by an alias, each with the position of its anchor, which may be at any
+    /// other key.
+    pub(super) fn aliased_secrets(&self) -> Vec<(String, Position)> {
+        let mut secrets = Vec::new();
+        self.add_aliased_secrets(&mut secrets);
+        secrets
+    }
+
+    /// Adds the texts that keys of secrets have by an alias to `secrets`, as [`aliased_secrets`](Self::aliased_secrets).
+    fn add_aliased_secrets(&self, secrets: &mut Vec<(String, Position)>) {
+        match &self.kind {
+            Kind::Scalar(_) => {}
+            Kind::List(items) => items
+                .iter()
+                .for_each(|item| item.add_aliased_secrets(secrets)),
+            Kind::Map { members, .. } => {
+                for (name, (_, value)) in members {
+                    if let Some(anchor) = value.anchor.filter(|_| is_secret(name)) {
+                        secrets.push((value.as_written(), anchor));
+                    }
+                    value.add_aliased_secrets(secrets);
+                }
+            }
+        }
+    }
+
+    /// Returns `true` if the value may be a secret although its key cannot hold one.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.is_suspect
+    }
+
+    /// Marks values at which `is_suspect` returns `true`, and all values inside them, as possible secrets.
+    pub(super) fn mark_suspects(&mut self, is_suspect: &dyn Fn(&Self) -> bool) {
+        self.is_suspect |= is_suspect(self);
+        let all: &dyn Fn(&Self) -> bool = if self.is_suspect {
+            &|_| true
+        } else {
+            is_suspect
+        };
+        match &mut self.kind {
+            Kind::Scalar(_) => {}
+            Kind::List(items) => items.iter_mut().for_each(|item| item.mark_suspects(all)),
+            Kind::Map { members, .. } => members
+                .values_mut()
+                .for_each(|(_, value)| value.mark_suspects(all)),
+        }
+    }
+
+    /// Returns `true` if this value and all values inside it are known.
+    pub(super) fn is_known(&self) -> bool {
+        self.unset.is_none()
+            && match &self.kind {
+                Kind::Scalar(_) => true,
+                Kind::List(items) => items.iter().all(Self::is_known),
+                Kind::Map { members, .. } => members.values().all(|(_, value)| value.is_known()),
+            }
+    }
+
+    /// Returns `true` for a string that is written without quotes on one line.
+    pub(super) fn is_plain(&self) -> bool {
+        self.indent == Some(0)
+    }
+
+    /// Returns the text in the file, such as `${NAME}`, if it has variables.
     pub(super) fn variables(&self) -> Option<&str> {
         self.written.as_deref()
     }
@@ -102,8 +226,18 @@ impl Tree {
     /// Returns the position of a character of a string, counted from 1. Returns the position of the value if the file has
     /// the text in another form.
     pub(super) fn position_of(&self, character: usize) -> Position {
-        let indent = self.indent.filter(|_| self.written.is_none());
-        let offset = indent.map_or(0, |indent| indent + character.saturating_sub(1));
+        let is_written = self.written.is_none();
+        let before = character.saturating_sub(1);
+        let starts = self.starts.iter().rev().filter(|_| is_written);
+        if let Some((start, position)) = starts.into_iter().find(|(start, _)| *start <= before) {
+            return Position {
+                column: position.column + before - start,
+                source: self.position.source,
+                ..*position
+            };
+        }
+        let indent = self.indent.filter(|_| is_written);
+        let offset = indent.map_or(0, |indent| indent + before);
         Position {
             column: self.position.column + offset,
             ..self.position
@@ -125,19 +259,43 @@ impl Tree {
     /// Replaces the values of variables in `message` by the text of the file, such as `${NAME}`,
     /// because a value may be a secret.
     pub(super) fn redact(&self, message: String) -> String {
+        let mut variables = Vec::new();
+        self.add_variables(&mut variables);
+        // A text of the file can contain a value, as a default. So the texts are inserted when no value is left, in
+        // place of characters that no message has.
+        let marks = || ('\u{F0000}'..).map(String::from).zip(&variables);
+        let marked = marks().fold(message, |message, (mark, (value, _))| {
+            // Messages of serde quote strings in their escaped form.
+            let escaped = value.escape_debug().to_string();
+            message.replace(&escaped, &mark).replace(value, &mark)
+        });
+        marks().fold(marked, |message, (mark, (_, written))| {
+            message.replace(&mark, written)
+        })
+    }
+
+    /// Says in a message such as `expected a size, got "${NAME}"` that the variables have another value. The text of the
+    /// file would be valid.
+    pub(super) fn name_variables(&self, message: String) -> String {
+        let Some(written) = &self.written else {
+            return message;
+        };
+        let got = format!(", got \"{written}\"");
+        message.replace(&got, &format!(", got the value of \"{written}\""))
+    }
+
+    /// Adds the values of variables in this value, each with the text of the file.
+    fn add_variables<'t>(&'t self, variables: &mut Vec<(&'t str, &'t str)>) {
         match (&self.kind, &self.written) {
             // A shorter value is unlikely to be a secret, and would match unrelated text.
-            (Kind::Scalar(Value::String(value)), Some(written)) if value.len() >= 6 => message
-                // Messages of serde quote strings in their escaped form.
-                .replace(&value.escape_debug().to_string(), written)
-                .replace(value, written),
-            (Kind::Scalar(_), _) => message,
-            (Kind::List(items), _) => items
-                .iter()
-                .fold(message, |message, item| item.redact(message)),
+            (Kind::Scalar(Value::String(value)), Some(written)) if value.len() >= 6 => {
+                variables.push((value, written));
+            }
+            (Kind::Scalar(_), _) => {}
+            (Kind::List(items), _) => items.iter().for_each(|item| item.add_variables(variables)),
             (Kind::Map { members, .. }, _) => members
                 .values()
-                .fold(message, |message, (_, value)| value.redact(message)),
+                .for_each(|(_, value)| value.add_variables(variables)),
         }
     }
 
@@ -176,166 +334,33 @@ impl Tree {
     }
 
     /// Replaces `${VAR}` in all strings by the variable's value in `env`. The value is not expanded
-    /// again and not parsed as YAML. Errors go to `report`.
-    pub(super) fn interpolate(
-        &mut self,
-        env: &dyn Fn(&str) -> Option<String>,
-        report: &mut dyn FnMut(Position, String),
-    ) {
+    /// again and not parsed as YAML. A string whose variables have no value is marked as unset.
+    pub(super) fn interpolate(&mut self, env: &Environment) {
         match &mut self.kind {
-            Kind::Scalar(Value::String(text)) if text.contains("${") => {
-                match interpolate(text, env) {
-                    Ok(value) => self.written = Some(std::mem::replace(text, value)),
-                    Err(message) => report(self.position, message),
+            Kind::Scalar(Value::String(text)) if text.contains("${") => match expand(text, env) {
+                Ok(Expanded {
+                    value,
+                    has_variables,
+                }) => {
+                    let written = std::mem::replace(text, value);
+                    self.written = has_variables.then_some(written);
+                    self.indent = self.indent.filter(|_| has_variables);
+                    self.starts.clear();
                 }
-            }
+                Err(unset) => {
+                    self.written = Some(text.clone());
+                    self.unset = Some(unset);
+                }
+            },
             Kind::Scalar(_) => {}
-            Kind::List(items) => items
-                .iter_mut()
-                .for_each(|item| item.interpolate(env, report)),
+            Kind::List(items) => items.iter_mut().for_each(|item| item.interpolate(env)),
             Kind::Map { members, .. } => members
                 .values_mut()
-                .for_each(|(_, value)| value.interpolate(env, report)),
+                .for_each(|(_, value)| value.interpolate(env)),
         }
     }
 }
 
-/// Expands `${VAR}`, `${VAR:-default}` and `${VAR:?message}` in one pass.
-fn interpolate(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(start) = rest.find("${") {
-        out.push_str(&rest[..start]);
-        let (inside, after) = rest[start + 2..]
-            .split_once('}')
-            .ok_or("\"${\" without a closing \"}\"")?;
-        let (name, otherwise) = match inside.split_once(':') {
-            Some((name, otherwise)) => (name, Some(otherwise)),
-            None => (inside, None),
-        };
-        if name.is_empty()
-            || !name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-        {
-            return Err("a variable name must consist of ASCII letters, digits and \"_\"".into());
-        }
-        let otherwise = match otherwise.map(|otherwise| otherwise.split_at_checked(1)) {
-            None => Err(format!("environment variable {name} is not set")),
-            Some(Some(("-", default))) => Ok(default),
-            Some(Some(("?", message))) => {
-                Err(format!("environment variable {name} is not set: {message}"))
-            }
-            Some(_) => {
-                return Err(format!(
-                    "expected \"-default\" or \"?message\" after \"${{{name}:\""
-                ));
-            }
-        };
-        match env(name) {
-            Some(value) => out.push_str(&value),
-            None => out.push_str(otherwise?),
-        }
-        // Continues after the reference, so a value is never expanded itself.
-        rest = after;
-    }
-    out.push_str(rest);
-    Ok(out)
-}
-
-fn position(location: Location) -> Position {
-    Position {
-        line: usize::try_from(location.line()).unwrap_or(1),
-        column: usize::try_from(location.column()).unwrap_or(1),
-    }
-}
-
-/// Returns the number of characters before the text of a string that fills `location`, apart from two quotes.
-fn indent(kind: &Kind, location: Location) -> Option<usize> {
-    let Kind::Scalar(Value::String(text)) = kind else {
-        return None;
-    };
-    let around = location
-        .span()
-        .len()
-        .checked_sub(text.chars().count() as u64)?;
-    match around {
-        0 => Some(0),
-        2 => Some(1),
-        _ => None,
-    }
-}
-
-impl From<Spanned<Kind>> for Tree {
-    fn from(spanned: Spanned<Kind>) -> Self {
-        Self {
-            position: position(spanned.referenced),
-            indent: indent(&spanned.value, spanned.referenced),
-            kind: spanned.value,
-            written: None,
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Kind {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Kinds)
-    }
-}
-
-struct Kinds;
-
-impl<'de> Visitor<'de> for Kinds {
-    type Value = Kind;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Kind, E> {
-        Ok(Kind::Scalar(Value::Null))
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Kind, E> {
-        Ok(Kind::Scalar(value.into()))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Kind, E> {
-        Ok(Kind::Scalar(value.into()))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Kind, E> {
-        Ok(Kind::Scalar(value.into()))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Kind, E> {
-        Ok(Kind::Scalar(value.into()))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Kind, E> {
-        Ok(Kind::Scalar(value.into()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Kind, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = seq.next_element::<Spanned<Kind>>()? {
-            items.push(item.into());
-        }
-        Ok(Kind::List(items))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Kind, A::Error> {
-        let (mut members, mut repeated) = (IndexMap::new(), Vec::new());
-        while let Some((name, value)) = map.next_entry::<Spanned<String>, Spanned<Kind>>()? {
-            let position = position(name.referenced);
-            match members.entry(name.value) {
-                Entry::Occupied(first) => repeated.push((first.key().clone(), position)),
-                Entry::Vacant(new) => drop(new.insert((position, value.into()))),
-            }
-        }
-        Ok(Kind::Map { members, repeated })
-    }
-}
 /// Returns `true` for a number, or a number with a unit, of which messages about values consist.
 fn is_word_of_a_value(word: &str) -> bool {
     word.starts_with(|first: char| first.is_ascii_digit() || first == '-')

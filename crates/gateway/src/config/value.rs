@@ -1,51 +1,152 @@
 //! Reads single values: durations, sizes, numbers within bounds, and names from a known set.
 
+use std::io::{self, ErrorKind};
+
+use indexmap::{IndexMap, IndexSet};
 use tower_fanout::nearest_name;
 
-use super::{Bound, reader::ValueReader};
+use super::{
+    Bound,
+    reader::ValueReader,
+    redact::{PEM, shown_key},
+};
 
 /// Returns a suggestion with the name in `known` that is most similar to `name`.
 pub(super) fn did_you_mean<'n>(
     name: &str,
     known: impl IntoIterator<Item = &'n str>,
 ) -> Option<String> {
-    nearest_name(name, known).map(|known| format!("did you mean \"{known}\"?"))
+    nearest(name, known).map(|known| format!("did you mean \"{}\"?", shown_key(known)))
+}
+
+/// Returns the name in `known` that is most similar to `name`, if one is similar.
+pub(super) fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+    let known: Vec<&str> = known.into_iter().collect();
+    let same = known.iter().find(|known| known.eq_ignore_ascii_case(name));
+    // A beginning is meant to be continued, even if another name is shorter.
+    let mut continued = known
+        .iter()
+        .filter(|known| name.len() > 3 && known.starts_with(name));
+    same.copied()
+        .or_else(|| match (continued.next(), continued.next()) {
+            (Some(only), None) => Some(*only),
+            _ => nearest_name(name, known.iter().copied()),
+        })
+}
+
+/// Maximum number of names that a message lists.
+const MOST_NAMES: usize = 20;
+
+/// Returns a suggestion for a name that is not in `known`: the most similar name, and the names that exist. Returns `None`
+/// if none exist.
+pub(crate) fn known_names<'n>(
+    name: &str,
+    known: impl IntoIterator<Item = &'n str>,
+) -> Option<String> {
+    let known: IndexSet<&str> = known.into_iter().collect();
+    let near = did_you_mean(name, known.iter().copied());
+    let listed = known.iter().take(MOST_NAMES);
+    let listed: Vec<_> = listed
+        .map(|name| format!("\"{}\"", shown_key(name)))
+        .collect();
+    let more = match known.len().saturating_sub(MOST_NAMES) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let all = listed.join(", ") + &more;
+    match (near, known.len()) {
+        (_, 0) => None,
+        (Some(near), 1) => Some(near),
+        (Some(near), _) => Some(format!("{near} Expected one of {all}")),
+        (None, 1) => Some(format!("expected {all}")),
+        (None, _) => Some(format!("expected one of {all}")),
+    }
+}
+
+/// Returns the message for a file that cannot be read.
+pub(super) fn cannot_read(name: &str, error: &io::Error) -> String {
+    let reason = match error.kind() {
+        // An error of this crate has a text of its own.
+        _ if error.raw_os_error().is_none() => error.to_string(),
+        ErrorKind::NotFound => "no such file".to_owned(),
+        ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        ErrorKind::IsADirectory => "it is a folder".to_owned(),
+        _ => error.to_string(),
+    };
+    format!("cannot read \"{name}\": {reason}")
 }
 
 /// Reads the name of a file and returns the content of the file.
 pub(super) fn read_file(reader: &ValueReader<'_>) -> Option<Vec<u8>> {
-    std::fs::read(reader.text()?)
+    let path = reader.file()?;
+    let name = reader.tree.as_text().unwrap_or_default();
+    if name.contains('\n') || name.contains(PEM) {
+        let message = "expected the path of a file, got the content of a file";
+        let help = Some("put the content into a file, and write its path here".to_owned());
+        reader.error_with_help("invalid", message, help);
+        return None;
+    }
+    std::fs::read(&path)
         .map_err(|error| {
-            let message = format!("cannot read the file: {error}");
-            reader.error("unreadable", message);
+            let is_of_secret = reader.path.ends_with("secret_file");
+            if is_of_secret && reader.tree.variables().is_none() && !path.is_file() {
+                // The secret itself may be written in place of the path.
+                let message = "cannot read the secret: no such file";
+                let folder = path.to_str().and_then(|path| path.strip_suffix(&*name));
+                let help = match folder.filter(|folder| !folder.is_empty()) {
+                    Some(folder) => format!(
+                        "write the path of a file with the secret, absolute or below {folder}"
+                    ),
+                    None => "write the path of a file with the secret".to_owned(),
+                };
+                return reader.error_with_help("unreadable", message, Some(help));
+            }
+            let message = cannot_read(&reader.tree.as_written(), &error);
+            // The path is longer than the file has it.
+            let is_relative = reader.tree.as_text() != path.to_str();
+            let help = is_relative.then(|| {
+                let path = reader.tree.redact(path.display().to_string());
+                format!("the path is relative to the configuration file: {path}")
+            });
+            reader.error_with_help("unreadable", message, help);
         })
         .ok()
 }
 
-/// Reads a name that must be one of `names`. `kind` says what is named, such as `policy`.
+/// Reads a name that must be one of `names`, which are defined under `key`. `kind` says what is named, such as `policy`.
+/// Returns `None` if it is not. A name whose definition has an error is not reported again.
 pub(super) fn known<'n>(
     reader: &ValueReader<'_>,
-    kind: &str,
+    (kind, key): (&str, &str),
     names: impl Iterator<Item = &'n String> + Clone,
 ) -> Option<String> {
     let name = reader.text()?;
     if names.clone().any(|known| *known == name) {
         return Some(name);
     }
-    let help = did_you_mean(&name, names.map(String::as_str));
-    reader.error_with_help("unknown_name", format!("unknown {kind} \"{name}\""), help);
+    if reader.may_define(key, &name) {
+        return None;
+    }
+    let help = known_names(&name, names.map(String::as_str));
+    let help =
+        help.unwrap_or_else(|| format!("nothing is defined under {key}; add \"{name}\" there"));
+    let message = format!("unknown {kind} \"{name}\"");
+    reader.error_with_help("unknown_name", message, Some(help));
     None
 }
 
-/// Reports a name that labels, logs and operation ids cannot show. Returns `true` for any other name.
-pub(super) fn check_name(reader: &ValueReader<'_>, name: &str) -> bool {
-    let shows = !name.trim().is_empty() && !name.contains(char::is_control);
-    if !shows {
-        let message =
-            format!("a name must have visible characters and no control characters, got {name:?}");
-        reader.error("invalid", message);
-    }
-    shows
+/// Reads the values under the names of the map `key`. One with an error has defaults, so that references to it are valid.
+pub(super) fn named<F: Default, T>(
+    reader: &ValueReader<'_>,
+    key: &str,
+    mut files: IndexMap<String, F>,
+    read: impl Fn(F, &ValueReader<'_>) -> T,
+) -> IndexMap<String, T> {
+    let named = reader.members(key).into_iter().map(|(name, reader)| {
+        let file = files.swap_remove(&name).unwrap_or_default();
+        (name, read(file, &reader))
+    });
+    named.collect()
 }
 
 /// Returns the bound with a default and a maximum of the file at `reader`. A missing part is taken from
@@ -61,11 +162,32 @@ pub(super) fn bound<T: Copy + Ord>(
         // The range of the default has the built-in maximum, so only a given maximum can be exceeded.
         let (default, max) = (reader.at("default"), reader.at("max"));
         let (got, max) = (default.tree.as_written(), max.tree.as_written());
-        default.error("invalid", format!("must be <= max {max}, got {got}"));
+        default.error("invalid", format!("must be <= max ({max}), got {got}"));
     }
     Bound {
         // A maximum below the built-in default lowers the default too.
         default: default.unwrap_or(otherwise.default.min(limit)),
         max: limit,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fault_j52_lists_at_most_twenty_names_and_each_once() {
+        let help = |names: &[&str]| known_names("usr", names.iter().copied());
+        assert_eq!(help(&[]), None);
+        assert_eq!(help(&["orders"]).unwrap(), "expected \"orders\"");
+        assert_eq!(help(&["user"]).unwrap(), "did you mean \"user\"?");
+        assert_eq!(
+            help(&["orders", "user", "orders"]).unwrap(),
+            "did you mean \"user\"? Expected one of \"orders\", \"user\""
+        );
+        let many: Vec<_> = (100..123).map(|number| number.to_string()).collect();
+        let many: Vec<_> = many.iter().map(String::as_str).collect();
+        let help = help(&many).unwrap();
+        assert!(help.ends_with("\"119\" and 3 more"), "{help}");
     }
 }

@@ -23,7 +23,7 @@ use self::stubs::router;
 use crate::{
     app::App,
     auth::Auth,
-    config::Config,
+    config::{Config, Environment},
     health::Readiness,
     output::print,
     run::{Sockets, run, signals, start_workers},
@@ -57,12 +57,7 @@ pub(crate) async fn demo(
             tokio::spawn(stub.serve(listener, router(name), std::future::pending()));
         }
     }
-    let env = |name: &str| {
-        variables
-            .iter()
-            .find(|(own, _)| own == name)
-            .map(|(_, value)| value.clone())
-    };
+    let env = Environment::from_iter(variables);
     let config = Config::parse("demo.yaml", include_str!("demo.yaml"), &env)?;
     let _flush = telemetry::log(&config.logs)?;
     let ready = Readiness::default();

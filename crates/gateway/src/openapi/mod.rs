@@ -165,7 +165,7 @@ fn operation(route: &Route, path: &RoutePath) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, RESERVED_NAMES};
+    use crate::config::{Config, Environment, RESERVED_NAMES};
 
     /// Collects each `$ref` in `value` whose target is not in `document`.
     fn broken_refs(document: &Value, value: &Value, broken: &mut Vec<String>) {
@@ -219,7 +219,7 @@ mod tests {
             let matched = format!("{{ path: '{path}', method: {method} }}");
             file += &format!("  - {{ name: r{index}, match: {matched}, plan: {{ {plan} }} }}\n");
         }
-        Config::parse("a.yaml", &file, &|_| None).unwrap()
+        Config::parse("a.yaml", &file, &Environment::default()).unwrap()
     }
 
     #[test]
@@ -389,7 +389,7 @@ orchestrate:
   auth: { jwt: main, any_role: [reader, admin], all_scopes: [pages, users] }
   plan: { user: { downstream: users, request: { path: / } } }
 ";
-        let config = Config::parse("a.yaml", file, &|_| None).unwrap();
+        let config = Config::parse("a.yaml", file, &Environment::default()).unwrap();
         let mut plan = config.orchestrate.unwrap();
         let path = "/paths/~1api~1v1~1analysis~1orchestrate~1test/post";
         let operation =

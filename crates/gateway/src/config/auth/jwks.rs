@@ -1,6 +1,6 @@
 //! Reads JWKS sources. Nothing is fetched while the file is read.
 
-use tower_fanout::layers::config::{ConfigError, Validate};
+use tower_fanout::layers::config::ConfigError;
 use tower_fanout_http::{
     client::{Client, ClientConfig},
     jwt::{
@@ -12,7 +12,8 @@ use tower_fanout_http::{
 use super::super::{
     file,
     reader::ValueReader,
-    tls::{CertFile, CertKind, ClientTlsFiles},
+    text::report_url,
+    tls::{CertFile, ClientTlsFiles},
 };
 
 /// A JWK set that an issuer publishes.
@@ -52,24 +53,14 @@ pub(super) fn jwks(
         .max_body(file.max_body.0.0)
         .max_keys(file.max_keys)
         .max_stale(file.max_stale.0)
-        .start(file.start.into());
-    let mut valid = reader.check(&config);
+        .start(file.start);
+    let valid = reader.check(&config);
+    // The algorithms are a key of the provider, which checks them.
     config.algorithms = algorithms.to_vec();
-    let errors = config.errors();
-    if let Some(error) = errors.iter().find(|error| error.field() == "algorithms") {
-        // The algorithms are a key of the issuer, so the error is not at a key of the JWKS.
-        reader.error("invalid", format!("algorithms: {}", error.message()));
-        valid = false;
-    }
-    let ca = file
-        .ca_file
-        .as_ref()
-        .map(|_| CertFile::load(&reader.at("ca_file"), CertKind::Authorities));
-    // An unreadable CA file must not become `None`, which trusts the system's CAs.
-    let ca = ca.map_or(Some(None), |ca| ca.map(Some));
+    let ca = CertFile::load_authorities(reader, "ca_file");
     let at_url = reader.at("url");
     let url = JwksUrl::new(file.url.0.0.clone())
-        .map_err(|error| at_url.error("invalid", error.message()))
+        .map_err(|error| report_url(&at_url, error.message()))
         .ok()?;
     let (file, ca) = ca?.unzip();
     let source = JwksSource {
@@ -81,13 +72,12 @@ pub(super) fn jwks(
             pair: None,
         },
     };
-    if let Err(error) = source.client() {
-        let at = if source.ca.is_some() {
-            reader.at("ca_file")
-        } else {
-            at_url
-        };
-        at.error("invalid", error.message());
+    match source.client() {
+        Err(error) if source.ca.is_some() => {
+            reader.at("ca_file").error("invalid", error.message());
+        }
+        Err(error) => report_url(&at_url, error.message()),
+        Ok(_) => {}
     }
     Some(source)
 }

@@ -69,15 +69,36 @@ impl StaticKey {
 /// Reports a mix of HMAC and public-key algorithms, which would let an attacker use a public key as an HMAC
 /// secret.
 pub(super) fn check_algorithms(algorithms: &[Algorithm], reader: &ValueReader<'_>) {
-    let symmetric = algorithms
-        .iter()
-        .filter(|algorithm| algorithm.is_symmetric())
-        .count();
-    if symmetric != 0 && symmetric != algorithms.len() {
-        reader.error(
-            "mixed_algorithms",
-            "HMAC and public-key algorithms must not be combined",
+    let of_kind = |is_symmetric| {
+        let mut algorithms = algorithms.iter();
+        algorithms.find(move |algorithm| algorithm.is_symmetric() == is_symmetric)
+    };
+    if let (Some(hmac), Some(public)) = (of_kind(true), of_kind(false)) {
+        let message = format!(
+            "expected only HMAC or only public-key algorithms, got \"{}\" (HMAC) and \"{}\"",
+            hmac.as_str(),
+            public.as_str()
         );
+        let help = "use a provider for each kind".to_owned();
+        reader.error_with_help("mixed_algorithms", message, Some(help));
+    }
+}
+
+/// Reports HMAC algorithms, whose keys are secrets and cannot be published. `reader` reads the provider.
+fn check_published(algorithms: &[Algorithm], reader: &ValueReader<'_>) {
+    // A mix is reported already.
+    if !algorithms.iter().all(|algorithm| algorithm.is_symmetric()) {
+        return;
+    }
+    if let Some(first) = algorithms.first() {
+        let message = format!(
+            "\"{}\" needs a secret, and cannot be used with jwks",
+            first.as_str()
+        );
+        let help = "use RS256, ES256 or EdDSA".to_owned();
+        reader
+            .item("algorithms", 0)
+            .error_with_help("invalid", message, Some(help));
     }
 }
 
@@ -103,6 +124,7 @@ pub(super) fn keys(
     let published: Vec<_> = (published)
         .map(|(key, jwks, item)| {
             check_alone(key, item);
+            check_published(algorithms, reader);
             (item, self::jwks(jwks, &item.at("jwks"), algorithms))
         })
         .collect();
@@ -124,14 +146,11 @@ pub(super) fn keys(
     Some(KeysConfig::Given { keys, signing })
 }
 
-/// Reports keys beside `jwks`, which says everything about its keys itself.
+/// Reports keys beside `jwks`, which says everything about its keys itself. Another source of a key is reported already.
 fn check_alone(key: &file::Key, reader: &ValueReader<'_>) {
     let others = [
         ("kid", key.kid.is_some()),
         ("algorithm", key.algorithm.is_some()),
-        ("secret", key.secret.is_some()),
-        ("secret_file", key.secret_file.is_some()),
-        ("pem_file", key.pem_file.is_some()),
     ];
     for (name, _) in others.into_iter().filter(|(_, is_given)| *is_given) {
         let message = format!("\"{name}\" must not be set beside \"jwks\"");
@@ -167,12 +186,13 @@ fn key(
         at.error_with_help(misfit.code, misfit.message, misfit.help.map(str::to_owned));
     });
     let (key, algorithm) = fitting.ok()?;
+    let kid = file.kid.as_ref().map(|kid| &kid.0.0);
     let key = StaticKey {
-        key: with_kid(key, file.kid.as_ref()),
+        key: with_kid(key, kid),
         file: named.map(|named| KeyFile {
             file: named,
             is_secret,
-            kid: file.kid.clone(),
+            kid: kid.cloned(),
             candidates,
         }),
     };
@@ -244,24 +264,9 @@ fn material<'t>(key: &file::Key, reader: &ValueReader<'t>) -> Option<Material<'t
         ("secret_file", true, key.secret_file.is_some()),
         ("pem_file", false, key.pem_file.is_some()),
     ];
+    // No source, several ones and an invalid one are reported already.
     let mut given = sources.into_iter().filter(|(_, _, is_given)| *is_given);
-    let Some((name, is_secret, _)) = given.next() else {
-        // A source that is written is invalid, which is reported already.
-        if !["secret", "secret_file", "pem_file", "jwks"]
-            .iter()
-            .any(|key| reader.has(key))
-        {
-            let message = "expected one of \"secret\", \"secret_file\", \"pem_file\", \"jwks\"";
-            reader.error("missing", message);
-        }
-        return None;
-    };
-    if given.next().is_some() {
-        reader.error(
-            "invalid",
-            "expected only one of \"secret\", \"secret_file\" and \"pem_file\"",
-        );
-    }
+    let (name, is_secret, _) = given.next()?;
     let at = reader.at(name);
     let (bytes, named) = match &key.secret {
         Some(secret) => (secret.0.clone().into_bytes(), None),

@@ -14,7 +14,11 @@ pub(crate) use self::{
     keys::{KeysConfig, StaticKey},
     route::RouteAuth,
 };
-use super::{Tier, file, reader::ValueReader, value::known};
+use super::{
+    Tier, file,
+    reader::ValueReader,
+    value::{known, named},
+};
 
 /// A JWT provider.
 #[derive(Clone, Debug)]
@@ -27,19 +31,16 @@ pub(crate) struct Jwt {
     pub(crate) responses: JwtConfig,
 }
 
-/// Reads the providers by name. One with an error has defaults, so that references to it are valid.
+/// Reads the providers by name.
 pub(super) fn auth(
     file: Option<file::Auth>,
     reader: &ValueReader<'_>,
     tiers: &IndexMap<String, Tier>,
 ) -> IndexMap<String, Jwt> {
-    let mut read = file.unwrap_or_default().jwt;
-    let named = reader.members("auth.jwt").into_iter();
-    let named = named.map(|(name, reader)| {
-        let file = read.swap_remove(&name).unwrap_or_default();
-        (name, jwt(file, &reader, tiers))
-    });
-    named.collect()
+    let files = file.unwrap_or_default().jwt;
+    named(reader, "auth.jwt", files, |file, reader| {
+        jwt(file, reader, tiers)
+    })
 }
 
 fn jwt(file: file::Jwt, reader: &ValueReader<'_>, tiers: &IndexMap<String, Tier>) -> Jwt {
@@ -50,31 +51,11 @@ fn jwt(file: file::Jwt, reader: &ValueReader<'_>, tiers: &IndexMap<String, Tier>
         .collect();
     check_algorithms(&algorithms, &reader.at("algorithms"));
     let keys = keys(&file.keys, reader, &algorithms);
-    let mut verifier = VerifierConfig::default()
-        .issuers(file.issuers)
-        .audiences(file.audiences)
-        .leeway(file.leeway.0)
-        .max_age(file.max_age.map(|age| age.0))
-        .require_typ(file.require_typ.map(|typ| typ.0.0))
-        .require_jti(file.require_jti)
-        .tiers(tiers.keys());
-    if let Some(lowest) = verifier.tiers.first() {
-        verifier.default_tier.clone_from(lowest);
-    }
-    if let Some(tier) = file.tier {
-        verifier.tier_claim = Some(tier.claim);
-        let default = tier
-            .default
-            .and_then(|_| known(&reader.at("tier.default"), "tier", tiers.keys()));
-        verifier.default_tier = default.unwrap_or(verifier.default_tier);
-    }
-    if let Some(roles) = file.roles {
-        verifier.roles_claim = roles.claim;
-    }
     let responses = JwtConfig::default()
-        .realm(file.realm)
+        .realm(file.realm.clone())
         .reveal_expired(file.reveal_expired)
         .skip_preflight(file.skip_preflight);
+    let verifier = verifier(file, reader, tiers);
     reader.check(&verifier);
     reader.check(&responses);
     Jwt {
@@ -86,4 +67,40 @@ fn jwt(file: file::Jwt, reader: &ValueReader<'_>, tiers: &IndexMap<String, Tier>
         verifier,
         responses,
     }
+}
+
+/// Returns the rules for the claims of tokens.
+fn verifier(
+    file: file::Jwt,
+    reader: &ValueReader<'_>,
+    tiers: &IndexMap<String, Tier>,
+) -> VerifierConfig {
+    let mut verifier = VerifierConfig::default()
+        .issuers(file.issuers.into_iter().map(|issuer| issuer.0.0))
+        .audiences(file.audiences.into_iter().map(|audience| audience.0.0))
+        .leeway(file.leeway.0)
+        .max_age(file.max_age.map(|age| age.0))
+        .require_typ(file.require_typ.map(|typ| typ.0.0))
+        .require_jti(file.require_jti)
+        .tiers(tiers.keys());
+    for required in [&mut verifier.issuers, &mut verifier.audiences] {
+        if required.is_empty() {
+            // Reported already. No other provider has this text, so nothing else is.
+            required.push(reader.path.clone());
+        }
+    }
+    if let Some(lowest) = verifier.tiers.first() {
+        verifier.default_tier.clone_from(lowest);
+    }
+    if let Some(tier) = file.tier {
+        verifier.tier_claim = Some(tier.claim.0.0);
+        let default = tier
+            .default
+            .and_then(|_| known(&reader.at("tier.default"), ("tier", "tiers"), tiers.keys()));
+        verifier.default_tier = default.unwrap_or(verifier.default_tier);
+    }
+    if let Some(roles) = file.roles {
+        verifier.roles_claim = roles.claim.0.0;
+    }
+    verifier
 }

@@ -39,7 +39,9 @@ pub(in super::super) fn route_auth(
     let scopes = file.all_scopes.iter().flatten();
     Some(RouteAuth {
         jwt: providers(&reader.at("jwt"), jwt)?,
-        any_role: file.any_role.clone().unwrap_or_default(),
+        any_role: (file.any_role.iter().flatten())
+            .map(|role| role.0.0.clone())
+            .collect(),
         all_scopes: scopes.map(|scope| scope.0.0.clone()).collect(),
         propagate_claims: claims,
     })
@@ -53,25 +55,23 @@ fn providers(reader: &ValueReader<'_>, jwt: &IndexMap<String, Jwt>) -> Option<Ve
     };
     let mut names: Vec<String> = Vec::new();
     for item in &items {
-        let name = known(item, "jwt", jwt.keys())?;
-        if names.contains(&name) {
-            item.error("duplicate", format!("duplicate name \"{name}\""));
-        } else if let Some(other) = names
-            .iter()
-            .find(|other| share_issuer(&jwt[*other], &jwt[&name]))
-        {
-            let message = format!("\"{other}\" and \"{name}\" share an issuer");
-            item.error("same_issuer", message);
+        let name = known(item, ("provider", "auth.jwt"), jwt.keys())?;
+        let mut others = names.iter().filter(|other| **other != name);
+        let shared =
+            others.find_map(|other| Some((other, shared_issuer(&jwt[other], &jwt[&name])?)));
+        if let Some((other, issuer)) = shared {
+            let message = format!("\"{other}\" and \"{name}\" both accept issuer \"{issuer}\"");
+            item.error_with_help("same_issuer", message, Some("use one of them".into()));
         }
         names.push(name);
     }
     Some(names)
 }
 
-/// Returns `true` if both providers accept the same issuer.
-fn share_issuer(one: &Jwt, other: &Jwt) -> bool {
+/// Returns the first issuer that both providers accept.
+fn shared_issuer<'j>(one: &'j Jwt, other: &Jwt) -> Option<&'j String> {
     let mut issuers = one.verifier.issuers.iter();
-    issuers.any(|issuer| other.verifier.issuers.contains(issuer))
+    issuers.find(|issuer| other.verifier.issuers.contains(issuer))
 }
 
 /// Returns `config` with the claim of `file` added. Returns `None` after reporting an error.
@@ -80,14 +80,16 @@ fn propagate(
     file: &file::PropagatedClaim,
     reader: &ValueReader<'_>,
 ) -> Option<PropagateClaimsConfig> {
-    let (claim, name) = (file.claim.clone(), file.header.0.clone());
+    let (claim, name) = (file.claim.0.0.clone(), file.header.0.clone());
     let config = if file.encode {
         config.clone().encoded_claim(claim, name)
     } else {
         config.clone().claim(claim, name)
     };
     match config.errors().first() {
-        Some(error) => reader.at("header").error("invalid", error.message()),
+        Some(error) => reader
+            .at("header")
+            .library_error("invalid", error.message()),
         None => return Some(config),
     }
     None

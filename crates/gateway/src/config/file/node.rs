@@ -6,10 +6,22 @@ use http::Method;
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tower_fanout::layers::fallback::OutcomeSet;
 
-use super::{super::text::Parsed, section};
+use super::{super::text::Parsed, headers_except, managed, section};
+
+/// Regular expression of the paths of requests, whose segments may have placeholders.
+const PATH: &str = concat!(
+    r"^(?!//)(/(?!\.\.?(/|$))",
+    r"([^{}?#\\%/]|%[0-9A-Fa-f]{2}|\{\{|\}\}|\{[^{}][^}]*\})*)+$"
+);
+
+/// Regular expression of the paths to members of a response.
+const FIELD: &str = concat!(
+    r"^(?!/)([^.*\[\]\\]|\\[.\\*$\[\]/+0\s-])+",
+    r"(\.([^.*\[\]\\]|\\[.\\*$\[\]/+0\s-])+)*$"
+);
 
 section! {
     /// A node of a plan: one call of a service.
@@ -20,6 +32,7 @@ section! {
     ))]
     Node {
         /// Name of the service under `downstreams`.
+        #[schemars(example = &"users")]
         downstream: Option<String> = None,
         /// Nodes that must complete before this one starts.
         depends_on: Vec<Dependency> = Vec::new(),
@@ -29,9 +42,11 @@ section! {
         #[schemars(range(min = 0, max = 9))]
         priority: u8 = 0,
         /// Tiers of callers for which the node runs. By default, for all.
-        #[schemars(length(min = 1))]
+        #[schemars(length(min = 1), extend("uniqueItems" = true))]
+        #[schemars(example = ["pro"])]
         tiers: Option<Vec<String>> = None,
         /// Condition on the request under which the node runs, such as `tier != 'free'`.
+        #[schemars(example = &"tier != 'free'")]
         when: Option<String> = None,
         /// Request to the service.
         request: Option<Request> = None,
@@ -58,6 +73,7 @@ pub(in crate::config) enum Dependency {
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct DependsOn {
     /// Name of the node.
+    #[schemars(example = &"user")]
     pub(in crate::config) node: String,
     /// Runs this node also if the other one fails or is skipped.
     #[serde(default)]
@@ -67,16 +83,29 @@ pub(in crate::config) struct DependsOn {
 section! {
     /// A request to a service. Texts may have placeholders such as `{route.id}` and `{user.account}`.
     #[schemars(extend("required" = ["path"], "x-partial" = true))]
+    #[schemars(extend(
+        "if" = json!({ "required": ["body"] }),
+        "then" = json!({
+            "required": ["method"],
+            "properties": { "method": { "not": { "enum": ["GET", "HEAD"] } } }
+        })
+    ))]
     Request {
         /// Method of the request. Defaults to `GET`.
+        #[schemars(example = &"GET")]
         method: Option<Parsed<Method>> = None,
         /// Path of the request, such as `/users/{route.id}`.
+        #[schemars(example = &"/users/{route.id}", regex(pattern = PATH))]
         path: Option<String> = None,
         /// Query parameters by name.
+        #[schemars(example = json!({ "segment": "{user.segment}" }))]
         query: IndexMap<String, Scalar> = IndexMap::new(),
         /// Headers by name.
+        #[schemars(example = json!({ "x-subject": "{jwt.sub}" }))]
+        #[schemars(extend("propertyNames" = headers_except(managed())))]
         headers: IndexMap<String, Scalar> = IndexMap::new(),
         /// JSON body of the request.
+        #[schemars(example = json!({ "id": "{route.id}" }))]
         body: Option<Value> = None,
     }
 }
@@ -98,15 +127,22 @@ section! {
     /// Parts of the response that are used. Paths are names, separated by dots.
     Response {
         /// Statuses from 400 that count as success.
+        #[schemars(example = [404])]
         accept: Vec<ErrorStatus> = Vec::new(),
         /// Path to the wanted value. By default, the whole response is.
+        #[schemars(example = &"data", regex(pattern = FIELD))]
         target: Option<String> = None,
         /// Paths of the members to keep. By default, all are.
-        #[schemars(length(min = 1))]
+        #[schemars(length(min = 1), inner(regex(pattern = FIELD)))]
+        #[schemars(example = ["items"])]
         allow: Option<BTreeSet<String>> = None,
         /// Paths of the members to remove.
+        #[schemars(example = ["items.internal"], inner(regex(pattern = FIELD)))]
         deny: BTreeSet<String> = BTreeSet::new(),
         /// New names of members, by their paths.
+        #[schemars(example = json!({ "items": "recommendations" }))]
+        #[schemars(extend("propertyNames" = json!({ "pattern": FIELD })))]
+        #[schemars(extend("additionalProperties" = json!({ "type": "string", "pattern": FIELD })))]
         rename: BTreeMap<String, String> = BTreeMap::new(),
     }
 }
@@ -122,11 +158,14 @@ pub(in crate::config) struct ErrorStatus(
 section! {
     /// A replacement for the response of a call that failed: `static` or `service`.
     #[schemars(extend("x-planned" = { "stale": "a fallback to a stale response" }))]
+    #[schemars(extend("x-exactly-one" = ["static", "service"]))]
     Fallback {
         /// A fixed JSON value.
         #[serde(rename = "static")]
+        #[schemars(example = json!({ "items": [] }))]
         fixed: Option<Value> = None,
         /// Name of another service under `downstreams`, which gets the same request.
+        #[schemars(example = &"users-backup")]
         service: Option<String> = None,
         /// Outcomes to which the fallback applies.
         #[schemars(extend("minItems" = 1))]

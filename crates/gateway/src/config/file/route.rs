@@ -5,22 +5,33 @@ use std::time::Duration;
 use http::Method;
 use indexmap::IndexMap;
 use tower_fanout::{ReturnWhen, Strategy, layers::config::duration::written};
-use tower_fanout_json::merge::{MergeMode, OnConflict};
+use tower_fanout_json::{
+    merge::{MergeMode, OnConflict},
+    template::Root,
+};
 
 use super::{
     super::{
+        RESERVED_NAMES,
         plan::{LIMITS, SHORTEST_DEADLINE},
-        text::Parsed,
+        text::{Parsed, VisibleText},
     },
-    Node, RouteAuth, section,
+    Node, RouteAuth, names_except, section,
 };
+
+/// Regular expression of the paths of routes: literal segments and parameters, and no path of the gateway itself.
+const PATH: &str = concat!(
+    r"^(?!/(livez|readyz|openapi\.json|docs)(/|$))",
+    r"(/(?!\.\.?(/|$))(\{[^{}/*]+\}|[^{}?#*\\%:/][^{}?#*\\%/]*|))+$"
+);
 
 section! {
     /// A route. Each request that matches it runs the plan.
     #[schemars(extend("required" = ["name", "match", "plan"], "x-partial" = true))]
     Route {
         /// Name of the route in logs and metrics, unique among routes.
-        name: Option<String> = None,
+        #[schemars(example = &"page", extend("not" = serde_json::json!({ "enum": RESERVED_NAMES })))]
+        name: Option<Parsed<VisibleText>> = None,
         /// Requests that the route matches.
         #[serde(rename = "match")]
         matched: Option<Match> = None,
@@ -34,8 +45,10 @@ section! {
     #[schemars(extend("required" = ["path"], "x-partial" = true))]
     Match {
         /// Method of the request. Defaults to `GET`.
+        #[schemars(example = &"GET")]
         method: Option<Parsed<Method>> = None,
         /// Path of the request, such as `/pages/{id}`. `{id}` is one segment, and `{*rest}` all that follow.
+        #[schemars(example = &"/pages/{id}", regex(pattern = PATH))]
         path: Option<String> = None,
     }
 }
@@ -46,13 +59,14 @@ section! {
     Plan {
         /// Authentication and authorization. Without it, every caller is admitted.
         auth: Option<RouteAuth> = None,
-        /// Time limit of a run.
+        /// Time limit of a run. Defaults to 30 s, and at most 120 s.
         deadline: Deadline = Deadline::default(),
-        /// Maximum number of calls in flight for one request.
+        /// Maximum number of calls in flight for one request. Defaults to 5, and at most 10.
         max_concurrency: MaxConcurrency = MaxConcurrency::default(),
-        /// Maximum number of retries of one call.
+        /// Maximum number of retries of one call. Defaults to 2, and at most 5.
         retry_attempts: RetryAttempts = RetryAttempts::default(),
         /// Nodes by name: the calls of the plan.
+        #[schemars(extend("propertyNames" = names_except(&Root::RESERVED), "minProperties" = 1))]
         plan: Option<IndexMap<String, Node>> = None,
         /// Success criterion, time of the response, and merge of the responses.
         aggregate: Aggregate = Aggregate::default(),
@@ -67,12 +81,14 @@ section! {
             "x-minimum" = written(SHORTEST_DEADLINE).to_string(),
             "x-maximum" = format!("{:?}", LIMITS.deadline.max)
         ))]
+        #[schemars(example = &"1500ms")]
         default: Option<Parsed<Duration>> = None,
         /// Longest limit that a request may choose.
         #[schemars(extend(
             "x-minimum" = written(SHORTEST_DEADLINE).to_string(),
             "x-maximum" = format!("{:?}", LIMITS.deadline.max)
         ))]
+        #[schemars(example = &"10s")]
         max: Option<Parsed<Duration>> = None,
     }
 }
@@ -82,9 +98,11 @@ section! {
     MaxConcurrency {
         /// Number of a request that does not choose one.
         #[schemars(range(min = 1, max = LIMITS.max_concurrency.max))]
+        #[schemars(example = 3)]
         default: Option<u8> = None,
         /// Largest number that a request may choose.
         #[schemars(range(min = 1, max = LIMITS.max_concurrency.max))]
+        #[schemars(example = 8)]
         max: Option<u8> = None,
     }
 }
@@ -94,9 +112,11 @@ section! {
     RetryAttempts {
         /// Number of a request that does not choose one.
         #[schemars(range(min = 0, max = LIMITS.retries.max))]
+        #[schemars(example = 1)]
         default: Option<u8> = None,
         /// Largest number that a request may choose.
         #[schemars(range(min = 0, max = LIMITS.retries.max))]
+        #[schemars(example = 3)]
         max: Option<u8> = None,
     }
 }
@@ -104,9 +124,9 @@ section! {
 section! {
     /// Success criterion, time of the response, and merge of the responses.
     Aggregate {
-        /// Success criterion.
+        /// Condition under which the request succeeds.
         strategy: Strategy = Strategy::default(),
-        /// Time of the response.
+        /// Time at which the gateway responds.
         return_when: ReturnWhen = ReturnWhen::default(),
         /// Extra time for optional nodes after all required nodes have completed.
         grace: Parsed<Duration> = Parsed(Duration::ZERO),

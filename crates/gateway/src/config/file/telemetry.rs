@@ -2,7 +2,7 @@
 
 use super::{
     super::LogFormat,
-    super::text::{LogFilter, Parsed},
+    super::text::{BaggageKey, LogFilter, Parsed},
     section,
 };
 
@@ -35,7 +35,8 @@ section! {
         /// Continues the traces of callers. Otherwise each request begins a trace.
         trust: bool = true,
         /// Keys of `baggage` that are passed on. By default, none are.
-        baggage: Option<Vec<String>> = None,
+        #[schemars(example = ["tenant"])]
+        baggage: Option<Vec<Parsed<BaggageKey>>> = None,
     }
 }
 
@@ -45,6 +46,7 @@ section! {
     Tier {
         /// Maximum number of calls in flight for one request. By default, the limit of the route applies.
         #[schemars(range(min = 1, max = 10))]
+        #[schemars(example = 3)]
         max_concurrency: Option<u8> = None,
     }
 }

@@ -1,6 +1,8 @@
 //! Values that the file has as text, such as durations and addresses. Each has a name in the JSON Schema, as its
 //! `format`.
 
+mod size;
+mod url;
 mod values;
 
 use std::{borrow::Cow, fmt::Display};
@@ -9,7 +11,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use serde_json::Value;
 
-pub(super) use self::values::{LogFilter, Scope, Size, TokenType, Url, bad_url};
+pub(super) use self::{
+    size::Size,
+    url::{Url, report_url},
+    values::{BaggageKey, ClaimPath, LogFilter, Scope, TOKEN, TokenType, VisibleText, WarningRule},
+};
 use super::schema::rule;
 
 /// A type whose values the file has as text.
@@ -18,6 +24,8 @@ pub(super) trait Text: Sized {
     const FORMAT: &'static str;
     /// Description of the values with an example, such as `an address such as "0.0.0.0:8080"`.
     const EXPECTED: &'static str;
+    /// Shape of the texts, for editors. Each valid text has it, and as few others as possible.
+    const SHAPE: Shape;
 
     /// Parses the text.
     ///
@@ -37,6 +45,15 @@ pub(super) trait Text: Sized {
         let _ = schema;
         Ok(())
     }
+}
+
+/// The shape of the texts of a format.
+#[derive(Clone, Copy)]
+pub(super) enum Shape {
+    /// A regular expression that matches them.
+    Pattern(&'static str),
+    /// The texts themselves.
+    Words(fn() -> Vec<&'static str>),
 }
 
 /// The reason why a text is not valid.
@@ -69,6 +86,7 @@ impl Fault {
 pub(super) struct Format {
     name: &'static str,
     pub(super) expected: &'static str,
+    pub(super) shape: Shape,
     pub(super) check: fn(&str, &Value) -> Result<(), Fault>,
 }
 
@@ -77,6 +95,7 @@ impl Format {
         Self {
             name: T::FORMAT,
             expected: T::EXPECTED,
+            shape: T::SHAPE,
             check: |text, schema| {
                 let value = T::parse(text)?;
                 let limits = value.check_limits(schema);
@@ -89,6 +108,17 @@ impl Format {
 /// Returns the text format that the schema calls `name`.
 pub(super) fn format(name: &str) -> Option<&'static Format> {
     values::FORMATS.iter().find(|format| format.name == name)
+}
+
+/// Returns the words of all formats that accept only words.
+pub(super) fn words() -> impl Iterator<Item = &'static str> {
+    let words = values::FORMATS
+        .iter()
+        .filter_map(|format| match format.shape {
+            Shape::Words(words) => Some(words()),
+            Shape::Pattern(_) => None,
+        });
+    words.flatten()
 }
 
 /// A value that the file has as text.

@@ -1,17 +1,26 @@
 //! The values that the file has as text.
 
-use std::{fmt::Display, net::SocketAddr, time::Duration};
+use std::{
+    fmt::Display,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
-use http::{HeaderName, Method, Uri};
+use http::{HeaderName, Method};
 use ipnet::IpNet;
 use serde::de::IntoDeserializer;
 use serde_json::Value;
 use tower_fanout::layers::config::duration;
 use tower_fanout_http::jwt::Algorithm;
-use tower_fanout_json::template::encode_path;
 use tracing_subscriber::EnvFilter;
 
-use super::{super::value::did_you_mean, Fault, Format, Text, check_limits};
+use super::{
+    super::{
+        KeyTemplate, rules,
+        value::{did_you_mean, known_names},
+    },
+    Fault, Format, Shape, Size, Text, Url, check_limits,
+};
 
 /// All formats.
 pub(super) const FORMATS: &[Format] = &[
@@ -26,16 +35,30 @@ pub(super) const FORMATS: &[Format] = &[
     Format::of::<Algorithm>(),
     Format::of::<TokenType>(),
     Format::of::<Scope>(),
+    Format::of::<VisibleText>(),
+    Format::of::<ClaimPath>(),
+    Format::of::<BaggageKey>(),
+    Format::of::<KeyTemplate>(),
+    Format::of::<WarningRule>(),
 ];
 
 impl Text for Duration {
     const FORMAT: &'static str = "duration";
     const EXPECTED: &'static str = "a duration such as \"300ms\"";
+    const SHAPE: Shape = Shape::Pattern(concat!(
+        r"^(0|\s*([0-9][0-9\s]*(\.\s*[0-9][0-9\s]*)?(",
+        "nanos|nsec|ns|usec|us|µs|millis|msec|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|",
+        r"days?|d|weeks?|wks?|w)\s*)+)$"
+    ));
 
     fn parse(text: &str) -> Result<Self, Fault> {
         let text_value: serde::de::value::StrDeserializer<'_, serde::de::value::Error> =
             text.into_deserializer();
-        duration::deserialize(text_value).map_err(|_| Fault::unexpected::<Self>(text))
+        duration::deserialize(text_value).map_err(|_| Fault {
+            help: (text.starts_with(|first: char| first.is_ascii_digit()))
+                .then(|| "the units are ns, us, ms, s, m, h, d and w".to_owned()),
+            ..Fault::unexpected::<Self>(text)
+        })
     }
 
     fn written(&self) -> impl Display {
@@ -47,51 +70,16 @@ impl Text for Duration {
     }
 }
 
-/// A size in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
-pub(in super::super) struct Size(pub(in super::super) usize);
-
-/// Units of sizes. The longest suffix comes first, as every unit ends in `B`.
-const UNITS: [(&str, usize); 4] = [
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-    ("B", 1),
-];
-
-impl Text for Size {
-    const FORMAT: &'static str = "size";
-    const EXPECTED: &'static str = "a size such as \"64KiB\" or \"1MiB\"";
-
-    fn parse(text: &str) -> Result<Self, Fault> {
-        let parse = || {
-            let mut units = UNITS.into_iter();
-            let (number, unit) =
-                units.find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, bytes)))?;
-            let bytes = number.trim().parse::<usize>().ok()?.checked_mul(unit)?;
-            (bytes > 0).then_some(Self(bytes))
-        };
-        parse().ok_or_else(|| Fault::unexpected::<Self>(text))
-    }
-
-    fn written(&self) -> impl Display {
-        let mut units = UNITS.into_iter();
-        let unit = units.find(|(_, bytes)| self.0.is_multiple_of(*bytes));
-        let (unit, bytes) = unit.unwrap_or(("B", 1));
-        format!("{}{unit}", self.0 / bytes)
-    }
-
-    fn check_limits(&self, schema: &Value) -> Result<(), String> {
-        check_limits(self, schema)
-    }
-}
+/// Regular expression of a token ([RFC 9110 §5.6.2](https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2)).
+pub(in crate::config) const TOKEN: &str = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
 
 /// Implements [`Text`] for types that implement `FromStr` and `Display`.
 macro_rules! from_str {
-    ($($type:ty: $format:literal, $expected:literal;)*) => {$(
+    ($($type:ty: $format:literal, $expected:literal, $pattern:expr;)*) => {$(
         impl Text for $type {
             const FORMAT: &'static str = $format;
             const EXPECTED: &'static str = $expected;
+            const SHAPE: Shape = Shape::Pattern($pattern);
 
             fn parse(text: &str) -> Result<Self, Fault> {
                 text.parse().map_err(|_| Fault::unexpected::<Self>(text))
@@ -105,20 +93,40 @@ macro_rules! from_str {
 }
 
 from_str! {
-    SocketAddr: "address", "an address such as \"0.0.0.0:8080\"";
-    IpNet: "network", "a network such as \"10.0.0.0/8\"";
-    HeaderName: "header-name", "a header name";
+    SocketAddr: "address", "an IP address with a port, such as \"0.0.0.0:8080\"",
+        r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|\[[0-9A-Fa-f:.]+(%[0-9]+)?\]):[0-9]{1,5}$";
+    HeaderName: "header-name", "a header name", TOKEN;
 }
+
+impl Text for IpNet {
+    const FORMAT: &'static str = "network";
+    const EXPECTED: &'static str = "a network such as \"10.0.0.0/8\"";
+    const SHAPE: Shape = Shape::Pattern("^[0-9A-Fa-f:.]+/[0-9]{1,3}$");
+
+    fn parse(text: &str) -> Result<Self, Fault> {
+        text.parse().map_err(|_| Fault {
+            help: (text.parse::<IpAddr>().ok())
+                .map(|address| format!("did you mean \"{}\"?", Self::from(address))),
+            ..Fault::unexpected::<Self>(text)
+        })
+    }
+
+    fn written(&self) -> impl Display {
+        self
+    }
+}
+
+const METHODS: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
 
 impl Text for Method {
     const FORMAT: &'static str = "method";
     const EXPECTED: &'static str = "a method such as \"GET\"";
+    const SHAPE: Shape = Shape::Words(|| METHODS.to_vec());
 
     fn parse(text: &str) -> Result<Self, Fault> {
-        let known = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
-        let method = known.contains(&text).then(|| text.parse().ok()).flatten();
+        let method = METHODS.contains(&text).then(|| text.parse().ok()).flatten();
         method.ok_or_else(|| Fault {
-            help: did_you_mean(text, known),
+            help: known_names(text, METHODS),
             ..Fault::new("invalid", format!("unknown method \"{text}\""))
         })
     }
@@ -128,30 +136,50 @@ impl Text for Method {
     }
 }
 
+/// Returns the level of an item of a filter, such as `target=level`.
+fn level(item: &str) -> &str {
+    item.rsplit('=').next().unwrap_or(item)
+}
+
 /// A level, or a filter with levels of targets, such as `info,tower_fanout=debug`.
 #[derive(Clone, Debug)]
 pub(in super::super) struct LogFilter(pub(in super::super) String);
+
+impl LogFilter {
+    /// Returns the error of the item of `filter` whose level is not known.
+    fn bad_item(item: &str, filter: &str) -> Fault {
+        let (got, levels) = (level(item), LEVELS.map(|level| format!("\"{level}\"")));
+        let mut message = format!("expected one of {}, got \"{got}\"", levels.join(", "));
+        if got != filter {
+            message += &format!(" in \"{filter}\"");
+        }
+        // A target without a level.
+        let is_target = item == got && got != filter;
+        let target = || is_target.then(|| format!("write \"{item}=debug\" for a target"));
+        Fault {
+            help: did_you_mean(got, LEVELS).or_else(target),
+            ..Fault::new("invalid", message)
+        }
+    }
+}
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 impl Text for LogFilter {
     const FORMAT: &'static str = "log-filter";
     const EXPECTED: &'static str = "a level or a filter such as \"info,tower_fanout=debug\"";
+    const SHAPE: Shape = Shape::Pattern(concat!(
+        "^([^,]*=)?(off|error|warn|info|debug|trace)",
+        "(,([^,]*=)?(off|error|warn|info|debug|trace))*$"
+    ));
 
     fn parse(text: &str) -> Result<Self, Fault> {
-        if !text.contains(['=', ',']) && !LEVELS.contains(&text) {
-            let levels = LEVELS.map(|level| format!("\"{level}\"")).join(", ");
-            return Err(Fault {
-                help: did_you_mean(text, LEVELS),
-                ..Fault::new(
-                    "invalid",
-                    format!("expected one of {levels}, got \"{text}\""),
-                )
-            });
-        }
         // `EnvFilter` takes a word that is no level as a target, for which it logs everything.
-        let is_level = |item: &str| LEVELS.contains(&item.rsplit('=').next().unwrap_or(item));
-        if text.split(',').all(is_level) && text.parse::<EnvFilter>().is_ok() {
+        let is_level = |item: &&str| LEVELS.contains(&level(item));
+        if let Some(item) = text.split(',').find(|item| !is_level(item)) {
+            return Err(Self::bad_item(item, text));
+        }
+        if text.parse::<EnvFilter>().is_ok() {
             return Ok(Self(text.to_owned()));
         }
         Err(Fault::unexpected::<Self>(text))
@@ -162,69 +190,19 @@ impl Text for LogFilter {
     }
 }
 
-/// A URL. Its path is percent-encoded.
-#[derive(Clone, Debug, Default)]
-pub(in super::super) struct Url(pub(in super::super) Uri);
-
-impl Text for Url {
-    const FORMAT: &'static str = "url";
-    const EXPECTED: &'static str = "a URL such as \"http://users:8080\"";
-
-    fn parse(text: &str) -> Result<Self, Fault> {
-        // The parser drops a fragment, which is never sent.
-        if text.contains('#') {
-            return Err(bad_url(text, "must not have a fragment"));
-        }
-        let encoded = with_encoded_path(text).map_err(|message| bad_url(text, &message))?;
-        let parsed = encoded.parse().map(Self);
-        // The text is not quoted, because it may contain credentials.
-        parsed.map_err(|_| Fault::new("invalid", format!("expected {}", Self::EXPECTED)))
-    }
-
-    fn written(&self) -> impl Display {
-        &self.0
-    }
-}
-
-/// Returns the error of a URL, and quotes the URL unless it may contain credentials.
-pub(in super::super) fn bad_url(text: &str, message: &str) -> Fault {
-    if text.contains('@') {
-        Fault::new("invalid", message)
-    } else {
-        Fault::new("invalid", format!("{message}, got \"{text}\""))
-    }
-}
-
-/// Percent-encodes the path of a URL.
-///
-/// # Errors
-/// Returns a message if text of the path has more than one meaning.
-fn with_encoded_path(url: &str) -> Result<String, String> {
-    let start = url.find("://").map_or(0, |scheme| scheme + "://".len());
-    let start = url[start..]
-        .find(['/', '?'])
-        .map_or(url.len(), |path| start + path);
-    let end = url[start..]
-        .find('?')
-        .map_or(url.len(), |query| start + query);
-    let path = &url[start..end];
-    // The user may mean a placeholder.
-    if path.contains(['{', '}']) {
-        return Err("must not have braces, as a URL has no placeholders".to_owned());
-    }
-    let path = encode_path(path).map_err(|error| error.to_string())?;
-    Ok([&url[..start], &path, &url[end..]].concat())
-}
-
 impl Text for Algorithm {
     const FORMAT: &'static str = "jwt-algorithm";
     const EXPECTED: &'static str = "a signature algorithm such as \"ES256\"";
+    const SHAPE: Shape = Shape::Words(|| {
+        let names = Self::ALL.iter().map(|algorithm| algorithm.as_str());
+        names.chain(["Ed25519"]).collect()
+    });
 
     fn parse(text: &str) -> Result<Self, Fault> {
         Self::parse(text).ok_or_else(|| {
             let known = Self::ALL.iter().map(|algorithm| algorithm.as_str());
             Fault {
-                help: did_you_mean(text, known),
+                help: known_names(text, known),
                 ..Fault::new("unknown_algorithm", format!("unknown algorithm \"{text}\""))
             }
         })
@@ -235,24 +213,54 @@ impl Text for Algorithm {
     }
 }
 
-/// A type of tokens (header `typ`).
-#[derive(Clone, Debug)]
-pub(in super::super) struct TokenType(pub(in super::super) String);
+/// Declares texts that are valid if they fulfil a condition.
+macro_rules! checked {
+    ($($(#[$attr:meta])* $type:ident: $format:literal, $expected:literal, $pattern:expr, $is_valid:expr;)*) => {$(
+        $(#[$attr])*
+        #[derive(Clone, Debug, Default)]
+        pub(in super::super) struct $type(pub(in super::super) String);
 
-impl Text for TokenType {
-    const FORMAT: &'static str = "token-type";
-    const EXPECTED: &'static str = "a token type such as \"at+jwt\"";
+        impl Text for $type {
+            const FORMAT: &'static str = $format;
+            const EXPECTED: &'static str = $expected;
+            const SHAPE: Shape = Shape::Pattern($pattern);
 
-    fn parse(text: &str) -> Result<Self, Fault> {
-        let is_valid = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-        is_valid
-            .then(|| Self(text.to_owned()))
-            .ok_or_else(|| Fault::unexpected::<Self>(text))
-    }
+            fn parse(text: &str) -> Result<Self, Fault> {
+                let is_valid: fn(&str) -> bool = $is_valid;
+                is_valid(text)
+                    .then(|| Self(text.to_owned()))
+                    .ok_or_else(|| Fault::unexpected::<Self>(text))
+            }
 
-    fn written(&self) -> impl Display {
-        &self.0
-    }
+            fn written(&self) -> impl Display {
+                &self.0
+            }
+        }
+    )*};
+}
+
+checked! {
+    /// A type of tokens (header `typ`).
+    TokenType: "token-type", "a token type such as \"at+jwt\"", "^[!-~]+$",
+        |text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    /// A name, or other text that labels, logs and people can show.
+    VisibleText: "visible-text", "text with visible characters and without control characters",
+        r"^[^\x00-\x1F\x7F-\x9F]*[^\x00-\x20\x7F-\x9F][^\x00-\x1F\x7F-\x9F]*$",
+        |text| !text.trim().is_empty() && !text.contains(char::is_control);
+    /// The path of a claim: names that are joined by dots, or a URI, which is one name.
+    ClaimPath: "claim-path", "the path of a claim such as \"realm_access.roles\"",
+        concat!(
+            r"^[^.\x00-\x1F\x7F-\x9F]+(\.[^.\x00-\x1F\x7F-\x9F]+)*$|",
+            r"^[^\x00-\x1F\x7F-\x9F]*://[^\x00-\x1F\x7F-\x9F]*$"
+        ),
+        |text| {
+            let mut steps = text.split('.');
+            let is_path = text.contains("://") || steps.all(|step| !step.trim().is_empty());
+            is_path && !text.contains(char::is_control)
+        };
+    /// A key of `baggage`, which is a token of RFC 9110, as the name of a header is.
+    BaggageKey: "token", "a token such as \"tenant\"", TOKEN,
+        |text| HeaderName::from_bytes(text.as_bytes()).is_ok();
 }
 
 /// A scope ([RFC 6749 §3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3)).
@@ -262,17 +270,49 @@ pub(in super::super) struct Scope(pub(in super::super) String);
 impl Text for Scope {
     const FORMAT: &'static str = "scope";
     const EXPECTED: &'static str =
-        "printable ASCII characters except spaces, quotes and backslashes";
+        "a scope of printable ASCII characters except spaces, quotes and backslashes";
+    const SHAPE: Shape = Shape::Pattern(r"^[!#-\[\]-~]+$");
 
     fn parse(text: &str) -> Result<Self, Fault> {
         let fits = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
         if text.is_empty() || !text.bytes().all(fits) {
-            return Err(Fault::new(
-                "invalid",
-                format!("must consist of {}", Self::EXPECTED),
-            ));
+            let words: Vec<_> = text.split_whitespace().collect();
+            let is_list = words.len() > 1 && words.concat().bytes().all(fits);
+            return Err(Fault {
+                help: is_list
+                    .then(|| format!("write {} items: [{}]", words.len(), words.join(", "))),
+                ..Fault::unexpected::<Self>(text)
+            });
         }
         Ok(Self(text.to_owned()))
+    }
+
+    fn written(&self) -> impl Display {
+        &self.0
+    }
+}
+
+/// The identifier of a rule whose diagnostics are warnings.
+#[derive(Clone, Debug)]
+pub(in super::super) struct WarningRule(pub(in super::super) String);
+
+impl Text for WarningRule {
+    const FORMAT: &'static str = "warning-rule";
+    const EXPECTED: &'static str = "a rule such as \"no_auth\"";
+    const SHAPE: Shape = Shape::Words(rules::warning_ids);
+
+    fn parse(text: &str) -> Result<Self, Fault> {
+        if rules::warning_ids().contains(&text) {
+            return Ok(Self(text.to_owned()));
+        }
+        if rules::all().any(|rule| rule.id == text) {
+            let message = format!("\"{text}\" is an error; only warnings can be acknowledged");
+            return Err(Fault::new("invalid", message));
+        }
+        Err(Fault {
+            help: known_names(text, rules::warning_ids()),
+            ..Fault::new("unknown_name", format!("unknown rule \"{text}\""))
+        })
     }
 
     fn written(&self) -> impl Display {

@@ -1,29 +1,32 @@
 //! Finds conditions that name what no request has, or that never hold.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
-use indexmap::IndexMap;
 use tower_fanout_json::{
-    condition::Condition,
+    condition::{Condition, EvalError},
     template::{Found, Lookup, Reference, Root},
 };
 
 use super::{
-    super::{Node, RouteAuth, Tier, check::Nodes, value::did_you_mean},
+    super::{Node, RouteAuth, check::Nodes, plan::Names, reader::ValueReader, value::known_names},
     tiers::{admits, quoted},
 };
 
 /// Reports conditions that name what no request of the route has, or that hold for no tier of its callers.
 /// `parameters` are those of the path of the route, or `None` if the path is invalid. `possible` are the tiers of
-/// the callers, and `tiers` those of the file.
+/// the callers.
 pub(in crate::config) fn check_conditions(
     nodes: &Nodes<'_, '_>,
     parameters: Option<&[String]>,
     auth: Option<&RouteAuth>,
     possible: &[&str],
-    tiers: &IndexMap<String, Tier>,
+    names: &Names<'_>,
 ) {
-    let known = tiers.keys().map(String::as_str);
+    let known = names.tiers.keys().map(String::as_str);
     let known: Vec<&str> = known.chain(possible.iter().copied()).collect();
     for (name, (node, reader)) in nodes {
         let Some(node) = node else { continue };
@@ -32,18 +35,29 @@ pub(in crate::config) fn check_conditions(
         };
         let references = condition.references().iter();
         let mut wrong = references.filter_map(|(reference, column)| {
-            let problem = wrong_reference(reference, parameters, auth.is_some())?;
+            let problem = wrong_reference(name, reference, parameters, auth.is_some())?;
             Some((problem, *column))
         });
-        let problem = wrong.next().or_else(|| unknown_tier(condition, &known));
+        let problem = wrong
+            .next()
+            .or_else(|| unknown_tier(condition, &known, reader));
         let reader = reader.at("when");
         if let Some(((code, message, help), column)) = problem {
             let reader = reader.at_character(column);
             reader.error_with_help(code, message, Some(help));
-        } else if let Some((code, message, help)) = never_runs(name, node, condition, possible) {
+        } else if has_known_tiers(condition, &known)
+            && let Some((code, message, help)) =
+                never_runs(name, node, condition, possible, auth, &names.outcomes)
+        {
             reader.error_with_help(code, message, Some(help));
         }
     }
+}
+
+/// Returns `false` if the condition compares the tier with one whose definition has an error.
+fn has_known_tiers(condition: &Condition, known: &[&str]) -> bool {
+    let compared = condition.tiers();
+    compared.iter().all(|(tier, _)| known.contains(tier))
 }
 
 /// Code, message and help of a diagnostic.
@@ -51,13 +65,16 @@ type Problem = (&'static str, String, String);
 
 /// Returns the problem of a condition that compares the tier with one that is not in `known`, and the number of its
 /// first character.
-fn unknown_tier(condition: &Condition, known: &[&str]) -> Option<(Problem, usize)> {
+fn unknown_tier(
+    condition: &Condition,
+    known: &[&str],
+    reader: &ValueReader<'_>,
+) -> Option<(Problem, usize)> {
+    let is_unknown = |tier: &str| !known.contains(&tier) && !reader.may_define("tiers", tier);
     let mut compared = condition.tiers().into_iter();
-    let (tier, column) = compared.find(|(tier, _)| !known.contains(tier))?;
-    let help = did_you_mean(tier, known.iter().copied()).unwrap_or_else(|| match known {
-        [] => "add the tier to the tiers of the file".to_owned(),
-        _ => format!("expected {}", quoted(known.to_vec())),
-    });
+    let (tier, column) = compared.find(|(tier, _)| is_unknown(tier))?;
+    let help = known_names(tier, known.iter().copied());
+    let help = help.unwrap_or_else(|| "define it under tiers".to_owned());
     let message = format!("unknown tier \"{tier}\"");
     Some((("unknown_name", message, help), column))
 }
@@ -68,27 +85,54 @@ fn never_runs(
     node: &Node,
     condition: &Condition,
     possible: &[&str],
+    auth: Option<&RouteAuth>,
+    outcomes: &Outcomes,
 ) -> Option<Problem> {
     let reached = possible.iter().copied().filter(|tier| admits(node, tier));
     let reached: Vec<&str> = reached.collect();
     // A node that no caller reaches is reported with its tiers.
-    let never = !reached.is_empty() && never_holds(condition, &reached);
+    let never = !reached.is_empty() && outcomes.never_holds(condition, &reached);
+    let fails = |tier: &&str| matches!(outcomes.of(condition, tier), Some(Err(_)));
     never.then(|| {
-        if condition.references().is_empty() {
-            let message = format!("\"{name}\" never runs: its condition never holds");
-            return ("never_runs", message, "change the condition, or remove the node".into());
-        }
-        let message = format!(
-            "\"{name}\" never runs: its condition does not hold in tier {}, and no caller in another tier reaches the node",
-            quoted(reached)
-        );
-        let help = "change the condition, the tiers of the node, or the auth of the route";
+        let (why, help) = if reached.iter().all(fails) {
+            let help = "change the operation that no value supports, or remove the node";
+            ("is an error in every request".to_owned(), help)
+        } else if condition.references().is_empty() {
+            let help = "change the condition, or remove the node";
+            ("never holds".to_owned(), help)
+        } else {
+            let (why, help) = tiers_of_callers(reached.len() < possible.len(), auth.is_some());
+            let tiers = quoted(reached, " or ");
+            (format!("does not hold in tier {tiers}, and {why}"), help)
+        };
+        let message = format!("\"{name}\" never runs: its condition {why}");
         ("never_runs", message, help.into())
     })
 }
 
+/// Returns the reason why callers are in no other tier, and a change.
+const fn tiers_of_callers(is_limited: bool, has_auth: bool) -> (&'static str, &'static str) {
+    if is_limited {
+        (
+            "its tiers allow no other",
+            "change the condition, or the tiers",
+        )
+    } else if has_auth {
+        (
+            "the tokens of the route give no other",
+            "change the condition, or set tier.claim of the provider",
+        )
+    } else {
+        (
+            "callers are in no other, because the route has no auth",
+            "change the condition, or add auth to the route",
+        )
+    }
+}
+
 /// Returns the problem of a value that no request of a route has.
 fn wrong_reference(
+    name: &str,
     reference: &Reference,
     parameters: Option<&[String]>,
     has_auth: bool,
@@ -96,16 +140,16 @@ fn wrong_reference(
     match (&reference.root, reference.path.first()) {
         (Root::Jwt, _) if !has_auth => Some((
             "never_runs",
-            format!("{reference} needs a token, but the route has no auth"),
+            format!("\"{name}\" never runs: {reference} needs a token, but the route has no auth"),
             "add auth to the route, or remove the claim from the condition".into(),
         )),
-        (Root::Route, Some(name)) if parameters.is_some_and(|known| !known.contains(name)) => {
+        (Root::Route, Some(step)) if parameters.is_some_and(|known| !known.contains(step)) => {
             let known = parameters.unwrap_or_default();
-            let help = did_you_mean(name, known.iter().map(String::as_str));
+            let help = known_names(step, known.iter().map(String::as_str));
             Some((
                 "reference",
                 format!("unknown route parameter {reference}"),
-                help.unwrap_or_else(|| "add the parameter to the path of the route".into()),
+                help.unwrap_or_else(|| "add the parameter to match.path".into()),
             ))
         }
         _ => None,
@@ -129,30 +173,54 @@ impl Lookup for OnlyTier<'_> {
     }
 }
 
-/// Returns `true` if `condition` holds for none of `tiers`, whatever else a request has.
-pub(super) fn never_holds(condition: &Condition, tiers: &[&str]) -> bool {
-    tiers
-        .iter()
-        .all(|tier| decided(condition, tier) == Some(false))
+/// The results of conditions by their texts and tiers. Nodes of many routes have the same conditions.
+#[derive(Default)]
+pub(in crate::config) struct Outcomes(RefCell<HashMap<String, HashMap<String, Outcome>>>);
+
+/// The result of a condition for callers in a tier, or `None` if it depends on other values.
+type Outcome = Option<Result<bool, EvalError>>;
+
+impl Outcomes {
+    /// Returns `true` if `condition` holds for none of `tiers`, whatever else a request has.
+    pub(super) fn never_holds(&self, condition: &Condition, tiers: &[&str]) -> bool {
+        let mut tiers = tiers.iter();
+        tiers.all(|tier| self.decided(condition, tier) == Some(false))
+    }
+
+    /// Returns `true` if `condition` holds for each of `tiers`, whatever else a request has.
+    pub(super) fn always_holds(&self, condition: &Condition, tiers: &[&str]) -> bool {
+        let mut tiers = tiers.iter();
+        tiers.all(|tier| self.decided(condition, tier) == Some(true))
+    }
+
+    /// Returns whether `condition` holds for callers in `tier`, or `None` if that depends on other values. An error
+    /// of the condition counts as `false`.
+    fn decided(&self, condition: &Condition, tier: &str) -> Option<bool> {
+        self.of(condition, tier).map(Result::unwrap_or_default)
+    }
+
+    /// Returns the result of `condition` for callers in `tier`, or `None` if it depends on other values.
+    fn of(&self, condition: &Condition, tier: &str) -> Outcome {
+        let mut all = self.0.borrow_mut();
+        let tiers = all.entry(condition.to_string()).or_default();
+        match tiers.get(tier) {
+            Some(known) => known.clone(),
+            None => {
+                let new = outcome(condition, tier);
+                tiers.insert(tier.to_owned(), new.clone());
+                new
+            }
+        }
+    }
 }
 
-/// Returns `true` if `condition` holds for each of `tiers`, whatever else a request has.
-pub(super) fn always_holds(condition: &Condition, tiers: &[&str]) -> bool {
-    tiers
-        .iter()
-        .all(|tier| decided(condition, tier) == Some(true))
-}
-
-/// Returns whether `condition` holds for callers in `tier`, or `None` if that depends on other values. An error
-/// of the condition counts as `false`.
-fn decided(condition: &Condition, tier: &str) -> Option<bool> {
+fn outcome(condition: &Condition, tier: &str) -> Outcome {
     let request = OnlyTier {
         tier,
         reads_others: AtomicBool::new(false),
     };
     let holds = condition.holds(&request);
     // An operand that is an error does not count if the other one decides.
-    holds
-        .ok()
-        .or_else(|| (!request.reads_others.into_inner()).then_some(false))
+    let is_decided = holds.is_ok() || !request.reads_others.into_inner();
+    is_decided.then_some(holds)
 }

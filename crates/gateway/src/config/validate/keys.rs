@@ -2,7 +2,10 @@
 
 use tower_fanout_json::template::{Reference, Root};
 
-use super::super::{KeyTemplate, Node, RouteAuth, check::Nodes, plan::Names, reader::ValueReader};
+use super::super::{
+    KeyTemplate, Node, RouteAuth, check::Nodes, plan::Names, reader::ValueReader,
+    value::did_you_mean,
+};
 
 /// Reports path parameters that the keys of downstreams use and that the route does not have, and warns of keys that
 /// all calls of the route share. `parameters` are the path parameters of the route, or `None` if its path is
@@ -23,20 +26,25 @@ pub(in crate::config) fn check_keys(
     for (node, reader) in nodes.values() {
         let Some(node) = node else { continue };
         for (downstream, key, reader) in keys(node, reader, names) {
+            let policy = names.downstreams[downstream].policy_name.as_deref();
+            let policy = format!("policy \"{}\"", policy.unwrap_or_default());
             if let Some(reference) = key.references().find(unknown) {
                 let message = format!(
-                    "unknown route parameter {{{reference}}} in the key of downstream \"{downstream}\""
+                    "{policy} uses {{{reference}}} in per_key.key, but the path of the route has no such parameter"
                 );
-                let help = "name the parameter in the path of the route, or use another policy";
-                reader.error_with_help("reference", message, Some(help.into()));
+                let known = parameters.into_iter().flatten().map(String::as_str);
+                let near = did_you_mean(&reference.path[0], known);
+                let help = near.unwrap_or_else(|| {
+                    "name the parameter in the path, or use another policy".into()
+                });
+                reader.error_with_help("reference", message, Some(help));
             } else if let Some(reference) = key.references().find(needs_token) {
                 let message = format!(
-                    "all calls of this route share one key of downstream \"{downstream}\": \
-                     {{{reference}}} needs a token, but the route has no auth"
+                    "{policy} uses {{{reference}}} in per_key.key, but the route has no auth, so all its calls of \
+                     \"{downstream}\" share one key"
                 );
-                let help =
-                    format!("add auth to the route, or a default such as {{{reference}|none}}");
-                reader.warning("no_effect", message, &help);
+                let help = "add auth to the route, or use a policy without per_key";
+                reader.warning("no_effect", message, help);
             }
         }
     }
@@ -49,9 +57,12 @@ fn keys<'n, 'f>(
     names: &Names<'n>,
 ) -> Vec<(&'n str, &'n KeyTemplate, ValueReader<'f>)> {
     let own = (&*node.downstream, reader.at("downstream"));
-    let fallbacks = node
-        .fallback_services()
-        .map(|name| (name, reader.at("fallback")));
+    let steps = reader.items("fallback");
+    let fallbacks = node.fallback_services().map(move |name| {
+        let step = steps.iter().map(|step| step.at("service"));
+        let mut step = step.filter(|service| service.tree.as_text() == Some(name));
+        (name, step.next().unwrap_or_else(|| reader.at("fallback")))
+    });
     let called = [own].into_iter().chain(fallbacks);
     called
         .filter_map(|(name, at)| Some((name, names.downstreams[name].key.as_ref()?, at)))

@@ -2,9 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::{Map, Value};
 use tower_fanout::Strategy;
+use tower_fanout_json::{
+    Json,
+    filter::{FieldFilter, FieldFilterConfig},
+    merge::DeclaredConflict,
+};
 
-use super::super::{Node, aggregate::Aggregate, check::Nodes};
+use super::super::{FallbackTarget, Node, aggregate::Aggregate, check::Nodes, reader::ValueReader};
 
 /// Reports members that several nodes of a plan declare. `choose` is `true` if a request may select
 /// nodes, so that no two of them always run together.
@@ -13,10 +19,14 @@ pub(in crate::config) fn check_conflicts(
     nodes: &Nodes<'_, '_>,
     choose: bool,
 ) {
-    let known = nodes
+    let known: Vec<(&str, &Node)> = nodes
         .iter()
-        .filter_map(|(name, (node, _))| Some((&**name, &node.as_ref()?.filter)));
-    for conflict in aggregate.merge.declared_conflicts(known) {
+        .filter_map(|(name, (node, _))| Some((&**name, node.as_ref()?)))
+        .collect();
+    let filters = known.iter().map(|(name, node)| (*name, &node.filter));
+    let declared = aggregate.merge.declared_conflicts(filters.clone());
+    check_fallbacks(aggregate, nodes, &known, &declared);
+    for conflict in declared {
         for (index, second) in conflict.nodes.iter().enumerate().skip(1) {
             let before = &conflict.nodes[..index];
             let always =
@@ -30,16 +40,76 @@ pub(in crate::config) fn check_conflicts(
     }
 }
 
+/// Warns about members of static fallbacks that other nodes have too. `declared` are the conflicts without fallbacks.
+fn check_fallbacks(
+    aggregate: &Aggregate,
+    nodes: &Nodes<'_, '_>,
+    known: &[(&str, &Node)],
+    declared: &[DeclaredConflict],
+) {
+    let fixed = known.iter().flat_map(|(name, node)| {
+        let steps = node.fallback.iter().enumerate();
+        steps.filter_map(move |(index, step)| match &step.target {
+            FallbackTarget::Static(answer) => Some((*name, index, members(answer)?)),
+            FallbackTarget::Service(_) => None,
+        })
+    });
+    let fixed: Vec<_> = fixed.collect();
+    for (place, (name, index, own)) in fixed.iter().enumerate() {
+        let others = known.iter().map(|(other, node)| (*other, &node.filter));
+        let others = others.chain(
+            fixed[..place]
+                .iter()
+                .map(|(other, _, filter)| (*other, filter)),
+        );
+        let others = others.filter(|(other, _)| other != name);
+        let all = others.chain([(*name, own)]);
+        for conflict in aggregate.merge.declared_conflicts(all) {
+            let is_known = declared.iter().any(|other| other.key == conflict.key);
+            let [other, .., last] = conflict.nodes.as_slice() else {
+                continue;
+            };
+            if is_known || last != name {
+                continue;
+            }
+            let (_, reader) = &nodes[*name];
+            let key = &conflict.key;
+            let reader = reader.item("fallback", *index).at("static").at(key);
+            reader.warning(
+                "conflict",
+                format!(
+                    "the static fallback of \"{name}\" and \"{other}\" may both set \"{key}\" in the merged response"
+                ),
+                "rename it in one of them, or set on_conflict to first, last or rename",
+            );
+        }
+    }
+}
+
+/// Returns a filter that declares the members of an object, or `None` for another value.
+fn members(answer: &Json) -> Option<FieldFilter> {
+    let object: Map<String, Value> = serde_json::from_str(answer.as_raw()).ok()?;
+    let escaped = |name: &String| name.replace('\\', "\\\\").replace('.', "\\.");
+    let mut filter = FieldFilterConfig::default();
+    filter.allow = object.keys().map(escaped).collect();
+    FieldFilter::new(filter).ok()
+}
+
 /// Reports a conflict where the second node declares `key`: an error if `certain`, else a warning.
 fn report(nodes: &Nodes<'_, '_>, key: &str, [first, second]: [&str; 2], certain: bool) {
-    let Some((Some(node), reader)) = nodes.get(second) else {
+    let Some((_, reader)) = nodes.get(second) else {
         return;
     };
+    let response = reader.at("response");
+    let is_new = |value: &ValueReader<'_>| value.tree.as_text() == Some(key);
     // The conflicting name comes either from `rename` or from `allow`.
-    let is_new = node.filter.config().rename.values().any(|new| new == key);
-    let part = if is_new { "rename" } else { "allow" };
-    let reader = reader.at("response").at(part);
-    let message = format!("duplicate member \"{key}\" in \"{first}\" and \"{second}\"");
+    let renamed = response.members("rename").into_iter();
+    let renamed = renamed.map(|(_, value)| value).find(is_new);
+    let allowed = || response.items("allow").into_iter().find(is_new);
+    let reader = renamed.or_else(allowed);
+    let reader = reader.unwrap_or_else(|| response.at("allow"));
+    let set = if certain { "both set" } else { "may both set" };
+    let message = format!("\"{first}\" and \"{second}\" {set} \"{key}\" in the merged response");
     let help = "rename it in one of them, or set on_conflict to first, last or rename";
     if certain {
         reader.error_with_help("conflict", message, Some(help.into()));

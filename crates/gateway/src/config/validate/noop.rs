@@ -1,11 +1,19 @@
-//! Warns about `aggregate` keys and fallback steps that have no effect.
+//! Warns about `aggregate` keys, fallback steps and hedges that have no effect.
 
 use std::time::Duration;
 
-use tower_fanout::{ReturnWhen, Strategy, layers::fallback::OutcomeSet};
+use tower_fanout::{
+    ReturnWhen, Strategy,
+    layers::{config::duration::written, fallback::OutcomeSet},
+};
 use tower_fanout_json::merge::MergeMode;
 
-use super::super::{FallbackTarget, Node, aggregate::Aggregate, check::Nodes, reader::ValueReader};
+use super::{
+    super::{
+        Config, FallbackTarget, Node, aggregate::Aggregate, check::Nodes, reader::ValueReader,
+    },
+    tiers::quoted,
+};
 
 /// Warns about keys of the `aggregate` map at `reader` that have no effect in a plan with this
 /// `deadline`. `choose` is `true` if a request may select nodes and strategy. Does nothing if the map
@@ -35,7 +43,7 @@ pub(in crate::config) fn check_effects(
         reader.warning(
             "no_effect",
             "on_conflict has an effect only with merge: flat or merge: deep",
-            "set merge, or remove on_conflict",
+            "set merge: flat, or remove on_conflict",
         );
     }
 }
@@ -45,35 +53,41 @@ fn check_grace(reader: &ValueReader<'_>, aggregate: &Aggregate, deadline: Durati
         reader.warning(
             "no_effect",
             "grace has an effect only with return_when: required",
-            "set return_when, or remove grace",
+            "set return_when: required, or remove grace",
         );
     } else if aggregate.grace >= deadline {
         reader.warning(
             "no_effect",
             format!(
-                "grace must be less than the deadline {deadline:?}, got {}",
+                "grace has no effect: it must be < deadline.default ({}), got {}",
+                written(deadline),
                 reader.tree.as_written()
             ),
-            "shorten grace, or extend the deadline",
+            "shorten grace, or raise deadline.default",
         );
     }
 }
 
 fn check_return_when(reader: &ValueReader<'_>, aggregate: &Aggregate, nodes: &Nodes<'_, '_>) {
     let is_optional = |node: &Option<Node>| node.as_ref().is_some_and(|node| !node.required);
-    let message = match (aggregate.return_when, aggregate.strategy) {
+    let (why, help) = match (aggregate.return_when, aggregate.strategy) {
         (ReturnWhen::All, _) => return,
-        (_, Strategy::All) => "return_when has no effect: strategy: all waits for every node",
-        (ReturnWhen::Required, Strategy::First | Strategy::Quorum(_)) => {
-            "return_when: required has no effect: this strategy has no required nodes"
-        }
+        (_, Strategy::All) => (
+            "strategy: all waits for every node",
+            "set strategy: partial",
+        ),
+        (ReturnWhen::Required, Strategy::First | Strategy::Quorum(_)) => (
+            "this strategy has no required nodes",
+            "set strategy: partial",
+        ),
         (ReturnWhen::Required, _) if nodes.values().all(|(node, _)| is_optional(node)) => {
-            "return_when: required has no effect: no node is required, so the run waits for all"
+            ("no node is required", "set required: true for a node")
         }
         _ => return,
     };
-    let help = "remove it, or set strategy: partial and mark nodes as required";
-    reader.warning("no_effect", message, help);
+    let value = reader.tree.as_written();
+    let message = format!("return_when: {value} has no effect, because {why}");
+    reader.warning("no_effect", message, &format!("remove it, or {help}"));
 }
 
 /// Warns about fallback steps whose outcomes static responses before them handle, so that they never answer.
@@ -87,7 +101,7 @@ pub(in crate::config) fn check_fallback_steps(nodes: &Nodes<'_, '_>) {
             if includes(&handled, &step.on) {
                 reader.item("fallback", index).warning(
                     "no_effect",
-                    "this step never answers: static responses before it handle the same outcomes",
+                    "this step never responds, because static responses before it handle the same outcomes",
                     "move it before them, or limit them with on",
                 );
             }
@@ -98,6 +112,37 @@ pub(in crate::config) fn check_fallback_steps(nodes: &Nodes<'_, '_>) {
                 handled.timeout |= step.on.timeout;
                 handled.statuses.extend(&step.on.statuses);
             }
+        }
+    }
+}
+
+/// Warns about policies whose hedges no request can have, because none is idempotent. `reader` is the whole file, which
+/// has no errors.
+pub(in crate::config) fn check_hedges(reader: &ValueReader<'_>, config: &Config) {
+    for (name, policy) in reader.members("policies") {
+        let has_policy = |service: &str| {
+            let downstream = &config.downstreams[service];
+            let hedge = downstream.policy.hedge.as_ref();
+            downstream.policy_name.as_deref() == Some(&name)
+                && hedge.is_some_and(|hedge| !hedge.idempotent)
+        };
+        let nodes = config.plans().flat_map(|plan| plan.nodes.values());
+        let hedged = nodes.filter(|node| {
+            node.fallback_services()
+                .chain([&*node.downstream])
+                .any(has_policy)
+        });
+        let methods: Vec<_> = hedged.map(|node| node.request.method()).collect();
+        if !methods.is_empty() && !methods.iter().any(|method| method.is_idempotent()) {
+            let methods = quoted(
+                methods.iter().map(|method| method.as_str()).collect(),
+                " and ",
+            );
+            policy.at_key("hedge").warning(
+                "no_effect",
+                format!("hedge has no effect: requests with {methods} are not idempotent, and this policy has no others"),
+                "set hedge.idempotent: true if they are safe to send twice, or remove hedge",
+            );
         }
     }
 }

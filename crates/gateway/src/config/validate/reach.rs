@@ -7,9 +7,9 @@ use tower_fanout_json::template::{Position, Reference, Root};
 
 use super::super::{
     Config, FallbackTarget, Node, PlanConfig, RouteAuth, aggregate::Aggregate, check::Nodes,
-    reader::ValueReader,
+    locate::placeholder, reader::ValueReader,
 };
-use super::{conditions::always_holds, merge::is_required, tiers::admits};
+use super::{conditions::Outcomes, merge::is_required, tiers::admits};
 
 /// Reports nodes that need a claim on a route without tokens. `auth` is that of the route.
 pub(in crate::config) fn check_claims(nodes: &Nodes<'_, '_>, auth: Option<&RouteAuth>) {
@@ -25,9 +25,8 @@ pub(in crate::config) fn check_claims(nodes: &Nodes<'_, '_>, auth: Option<&Route
                 "\"{name}\" never runs: {{{reference}}} needs a token, but the route has no auth"
             );
             let help = format!("add auth to the route, or a default such as {{{reference}|none}}");
-            reader
-                .at("request")
-                .error_with_help("never_runs", message, Some(help));
+            let reader = placeholder(&reader.at("request"), reference);
+            reader.error_with_help("never_runs", message, Some(help));
         }
     }
 }
@@ -57,7 +56,10 @@ pub(in crate::config) fn check_texts(nodes: &Nodes<'_, '_>, aggregate: &Aggregat
                 "\"{name}\" never runs: {{{text}}} must be text, but {{{member}}} needs a member of it"
             );
             let help = format!("remove one of them, or add a default such as {{{member}|none}}");
-            let reader = reader.at("request");
+            // One of the two may be in a node before this one.
+            let own = own.iter().map(|(reference, _)| *reference);
+            let at = own.clone().find(|one| *one == member).unwrap_or(text);
+            let reader = placeholder(&reader.at("request"), at);
             reader.error_with_help("never_runs", message, Some(help));
             // The uses of later nodes would report the same values again.
             needed.clear();
@@ -85,11 +87,25 @@ fn contradiction<'u>(uses: &[(&'u Reference, Position)]) -> Option<(&'u Referenc
 pub(in crate::config) fn check_body(reader: &ValueReader<'_>, method: &Method, plan: &PlanConfig) {
     let mut nodes = plan.nodes.iter();
     let reads = nodes.find(|(_, node)| node.reads(&Root::Body));
-    if let Some((name, _)) = reads.filter(|_| matches!(*method, Method::GET | Method::HEAD)) {
-        reader.at("plan").at(name).warning(
+    if let Some((name, node)) = reads.filter(|_| matches!(*method, Method::GET | Method::HEAD)) {
+        let is_body = |reference: &&Reference| reference.root == Root::Body;
+        let at = reader.at("plan").at(name);
+        let by_condition = node
+            .when
+            .as_ref()
+            .is_some_and(|when| when.reads(&Root::Body));
+        let (at, reads) = match node.request.references().find(is_body) {
+            Some(reference) => (placeholder(&at.at("request"), reference), "reads the body"),
+            None if by_condition => (at.at("when"), "reads the body"),
+            None => (
+                at.at("downstream"),
+                "has a key (per_key.key) that reads the body",
+            ),
+        };
+        at.warning(
             "body",
             format!(
-                "\"{name}\" reads the body, which browsers and many proxies do not send with {method}"
+                "\"{name}\" {reads}, which browsers and many proxies do not send with {method}"
             ),
             "set match.method to POST, or read the values from the path or the query",
         );
@@ -102,6 +118,7 @@ pub(in crate::config) fn check_failures(
     aggregate: &Aggregate,
     nodes: &Nodes<'_, '_>,
     possible: &[&str],
+    outcomes: &Outcomes,
 ) {
     let known = nodes
         .iter()
@@ -114,7 +131,7 @@ pub(in crate::config) fn check_failures(
     let answering = |counts: &dyn Fn(&str) -> bool| {
         let counted = known.iter().filter(|(name, _)| counts(name));
         counted
-            .filter(|(_, node)| always_answers(node, possible))
+            .filter(|(_, node)| always_answers(node, possible, outcomes))
             .count()
     };
     let required = |name: &str| is_required(nodes, name);
@@ -130,21 +147,21 @@ pub(in crate::config) fn check_failures(
     if never_fails && known.len() == nodes.len() {
         reader.warning(
             "never_fails",
-            "this route succeeds even if all of its services are down: static fallbacks answer",
-            "mark a node without a static fallback as required, if a failure must be visible",
+            "this plan succeeds even if all of its services are down, because static fallbacks respond",
+            "if a failure must be visible, limit the static fallbacks with on, or require a node without one",
         );
     }
 }
 
 /// Returns `true` if static fallbacks together answer for every failure of the node. A node that some of the
 /// callers, whose tiers are `possible`, leave out does not always answer.
-fn always_answers(node: &Node, possible: &[&str]) -> bool {
+fn always_answers(node: &Node, possible: &[&str], outcomes: &Outcomes) -> bool {
     let fixed = || {
         let steps = node.fallback.iter();
         let fixed = steps.filter(|step| matches!(step.target, FallbackTarget::Static(_)));
         fixed.map(|step| &step.on)
     };
-    let holds = |condition| always_holds(condition, possible);
+    let holds = |condition| outcomes.always_holds(condition, possible);
     node.when.as_ref().is_none_or(holds)
         && possible.iter().all(|tier| admits(node, tier))
         && fixed().any(|on| on.failure)

@@ -5,7 +5,7 @@ use tower_fanout::Strategy;
 
 use super::{
     super::{Jwt, Node, RouteAuth, Tier, check::Nodes, reader::ValueReader},
-    conditions::never_holds,
+    conditions::Outcomes,
 };
 
 /// Reports nodes whose tiers no caller of the route can have. `auth` is that of the route, and `possible` are the
@@ -22,7 +22,7 @@ pub(in crate::config) fn check_tiers(
         }
         let message = format!(
             "\"{name}\" never runs: every caller of this route is in tier {}",
-            quoted(possible.to_vec())
+            quoted(possible.to_vec(), " or ")
         );
         let help = match auth {
             None => "add auth to the route, or remove the tiers",
@@ -36,19 +36,27 @@ pub(in crate::config) fn check_tiers(
 
 /// Reports nodes that run in no tier together with the nodes that they depend on. `possible` are the tiers of the
 /// callers. Returns `true` if each node runs in some tier.
-pub(in crate::config) fn check_dependencies(nodes: &Nodes<'_, '_>, possible: &[&str]) -> bool {
-    let runs: Vec<Vec<&str>> = possible.iter().map(|tier| running(nodes, tier)).collect();
+pub(in crate::config) fn check_dependencies(
+    nodes: &Nodes<'_, '_>,
+    possible: &[&str],
+    outcomes: &Outcomes,
+) -> bool {
+    let runs: Vec<Vec<&str>> = possible
+        .iter()
+        .map(|tier| running(nodes, tier, outcomes))
+        .collect();
     let runs = |name: &str| runs.iter().any(|running| running.contains(&name));
     for (name, (node, reader)) in nodes {
         let Some(node) = node else { continue };
-        let alone = possible.iter().any(|tier| runs_alone(node, tier));
+        let alone = possible.iter().any(|tier| runs_alone(node, tier, outcomes));
         // The other nodes that never run are reported at the first cause.
         if alone && !runs(name) && needed(node).all(runs) {
             let message = format!(
-                "\"{name}\" never runs: no caller's tier runs it and all the nodes that it depends on"
+                "\"{name}\" never runs: it depends on {}, but no tier of the callers runs all of them",
+                quoted(needed(node).collect(), " and ")
             );
-            let help =
-                "change the tiers or conditions of these nodes, or make a dependency optional";
+            let help = "change the tiers or conditions, or make a dependency optional";
+            let reader = reader.at("depends_on");
             reader.error_with_help("never_runs", message, Some(help.into()));
         }
     }
@@ -61,25 +69,31 @@ pub(in crate::config) fn check_quorum_of_tiers(
     strategy: Strategy,
     nodes: &Nodes<'_, '_>,
     possible: &[&str],
+    outcomes: &Outcomes,
 ) {
     let Strategy::Quorum(quorum) = strategy else {
         return;
     };
-    let most = possible.iter().map(|tier| running(nodes, tier).len()).max();
+    let most = possible
+        .iter()
+        .map(|tier| running(nodes, tier, outcomes).len())
+        .max();
     let most = most.unwrap_or_default();
     if most < quorum.get() {
         let message =
             format!("quorum is {quorum}, but no caller's tier runs more than {most} of the nodes");
         let help = "lower the quorum, or let more nodes run in one tier";
+        let reader = reader.at("strategy.quorum");
         reader.error_with_help("invalid", message, Some(help.into()));
     }
 }
 
 /// Returns the nodes that can run for callers in `tier`, whatever else the request has.
-fn running<'n>(nodes: &'n Nodes<'_, '_>, tier: &str) -> Vec<&'n str> {
-    let alone = nodes
-        .iter()
-        .filter(|(_, (node, _))| node.as_ref().is_some_and(|node| runs_alone(node, tier)));
+fn running<'n>(nodes: &'n Nodes<'_, '_>, tier: &str, outcomes: &Outcomes) -> Vec<&'n str> {
+    let alone = nodes.iter().filter(|(_, (node, _))| {
+        node.as_ref()
+            .is_some_and(|node| runs_alone(node, tier, outcomes))
+    });
     let mut running: Vec<&str> = alone.map(|(name, _)| name.as_str()).collect();
     // A node that stops running can stop those that depend on it, in any order of declaration.
     loop {
@@ -101,8 +115,8 @@ fn needed(node: &Node) -> impl Iterator<Item = &str> {
 }
 
 /// Returns `true` if callers in `tier` run the node, apart from the nodes that it depends on.
-fn runs_alone(node: &Node, tier: &str) -> bool {
-    let never = |condition| never_holds(condition, &[tier]);
+fn runs_alone(node: &Node, tier: &str, outcomes: &Outcomes) -> bool {
+    let never = |condition| outcomes.never_holds(condition, &[tier]);
     admits(node, tier) && !node.when.as_ref().is_some_and(never)
 }
 
@@ -135,10 +149,10 @@ fn tiers_of(jwt: &Jwt) -> Vec<&str> {
     }
 }
 
-/// Returns the sorted names of `tiers` in quotes.
-pub(super) fn quoted(mut tiers: Vec<&str>) -> String {
-    tiers.sort_unstable();
-    tiers.dedup();
-    let tiers: Vec<_> = tiers.iter().map(|tier| format!("\"{tier}\"")).collect();
-    tiers.join(" or ")
+/// Returns the sorted `names` in quotes, with `separator` between them.
+pub(super) fn quoted(mut names: Vec<&str>, separator: &str) -> String {
+    names.sort_unstable();
+    names.dedup();
+    let names: Vec<_> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    names.join(separator)
 }

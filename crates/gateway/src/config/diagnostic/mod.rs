@@ -1,0 +1,358 @@
+//! Errors and warnings about a configuration, with their positions.
+
+mod sarif;
+mod text;
+
+use std::{fmt::Write, ops::Range};
+
+use serde::Serialize;
+use tower_fanout_http::log::OneLine;
+
+use super::redact::{Named, longest_public, redact_message, redact_path};
+
+/// A line and a column of a source, both counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(crate) struct Position {
+    /// Index of the source among those of the report.
+    #[serde(skip)]
+    pub(crate) source: usize,
+    /// Line number, from 1.
+    pub(crate) line: usize,
+    /// Column in characters, from 1.
+    pub(crate) column: usize,
+}
+
+impl Position {
+    /// The first character of the first source.
+    pub(super) const START: Self = Self {
+        source: 0,
+        line: 1,
+        column: 1,
+    };
+}
+
+/// The severity of a diagnostic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Severity {
+    /// The file cannot be used.
+    Error,
+    /// The file can be used, but may not do what its author intended.
+    Warning,
+}
+
+/// One error or warning about a configuration file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Diagnostic {
+    /// The severity.
+    pub(crate) severity: Severity,
+    /// A stable identifier of the kind of mistake, such as `unknown_key`.
+    pub(crate) code: &'static str,
+    /// The text for people, with the expected and the actual value.
+    pub(crate) message: String,
+    /// The path of the key, such as `routes[0].plan.user`.
+    pub(crate) path: String,
+    /// The position in the file.
+    #[serde(flatten)]
+    pub(crate) position: Position,
+    /// The position of the value that this one repeats.
+    #[serde(skip)]
+    pub(crate) first: Option<Position>,
+    /// `true` if the value at the position may be a secret although its key cannot hold one.
+    #[serde(skip)]
+    pub(crate) is_suspect: bool,
+    /// A suggested fix.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) help: Option<String>,
+}
+
+impl Diagnostic {
+    /// Creates an error at `position` that concerns the file as a whole, so it has no path.
+    pub(super) fn error(code: &'static str, position: Position, message: String) -> Self {
+        Self {
+            severity: Severity::Error,
+            code,
+            message,
+            path: String::new(),
+            position,
+            first: None,
+            is_suspect: false,
+            help: None,
+        }
+    }
+
+    /// Returns the places that the diagnostic is about.
+    pub(super) fn named(&self) -> impl Iterator<Item = Named> {
+        let longest = match self.is_suspect {
+            true => 0,
+            false => longest_public(&self.path),
+        };
+        let positions = [Some(self.position), self.first].into_iter().flatten();
+        positions.map(move |position| Named { position, longest })
+    }
+
+    /// Masks the last key of the path, unless it is known: it may be a value without a key.
+    pub(super) fn hide_key(&mut self, is_known: impl Fn(&str) -> bool) {
+        let key = self.path.rsplit('.').next().unwrap_or_default().to_owned();
+        // A shorter key is unlikely to be a secret.
+        if key.len() >= 6 && !key.ends_with(']') && !is_known(&key) {
+            let hidden = "*".repeat(key.chars().count());
+            self.message = self.message.replace(&key, &hidden);
+            self.path = self.path.replace(&key, &hidden);
+        }
+    }
+
+    /// Replaces each of `secrets` by stars.
+    pub(super) fn hide(&mut self, secrets: &[String]) {
+        for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+            self.message = self.message.replace(secret, "***");
+            self.help = self.help.as_ref().map(|help| help.replace(secret, "***"));
+        }
+    }
+
+    /// Removes credentials, and escapes what is not visible. Messages and paths may quote URLs and keys of the file,
+    /// and a suggestion may be a name of the file.
+    fn redact(&mut self) {
+        self.message = visible(&redact_message(&self.message));
+        self.path = visible(&redact_path(&self.path));
+        let help = self.help.as_deref();
+        self.help = help.map(|help| visible(&redact_message(help)));
+    }
+}
+
+/// Escapes characters that are not visible, which could control a terminal.
+fn visible(text: &str) -> String {
+    let mut visible = OneLine(String::new());
+    // Writing to a string does not fail.
+    let _ = visible.write_str(text);
+    visible.0
+}
+
+/// A text that diagnostics refer to.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    name: String,
+    /// The text, with values masked that may be secrets.
+    text: String,
+    is_file: bool,
+}
+
+impl Source {
+    /// A file with this path and text, in which values are masked that may be secrets.
+    pub(super) fn file(name: impl Into<String>, masked: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            text: masked.into(),
+            is_file: true,
+        }
+    }
+
+    /// An environment variable, of which only the name is shown.
+    pub(super) fn variable(name: &str) -> Self {
+        Self {
+            name: format!("environment variable {name}"),
+            text: name.to_owned(),
+            is_file: false,
+        }
+    }
+
+    /// A file of which nothing may be shown but the numbers of its lines.
+    pub(super) fn masked(name: impl Into<String>, text: &str) -> Self {
+        let lines = text.lines().map(|_| "***\n");
+        Self::file(name, lines.collect::<String>())
+    }
+
+    /// Returns the byte range to underline: the word or the quoted string that starts at `position`.
+    fn span(&self, position: Position) -> Range<usize> {
+        let line_start = self
+            .text
+            .split_inclusive('\n')
+            .take(position.line.saturating_sub(1))
+            .map(str::len)
+            .sum();
+        let line: &str = self.text[line_start..]
+            .split('\n')
+            .next()
+            .unwrap_or_default();
+        let offset = line
+            .char_indices()
+            .nth(position.column.saturating_sub(1))
+            .map_or(line.len(), |(offset, _)| offset);
+        let rest = &line[offset..];
+        let length = match rest.chars().next() {
+            Some(quote @ ('"' | '\'')) => rest[1..].find(quote).map_or(rest.len(), |end| end + 2),
+            // A list that ends in another line is underlined at its bracket.
+            Some('[') => rest.find(']').map_or(1, |end| end + 1),
+            _ => word(rest),
+        };
+        // Never empty inside a line, so that at least one character is underlined.
+        let first = rest.chars().next().map_or(0, char::len_utf8);
+        line_start + offset..line_start + offset + length.max(first)
+    }
+}
+
+/// Returns the length of the word at the start of `text`. A word ends where YAML flow syntax may continue, at the end of
+/// a quoted text around it, and at a bracket that it does not open.
+fn word(text: &str) -> usize {
+    let mut open = 0_usize;
+    let end = text.find(|one: char| match one {
+        '(' | '[' => {
+            open += 1;
+            false
+        }
+        ')' | ']' if open > 0 => {
+            open -= 1;
+            false
+        }
+        '"' => open == 0,
+        _ => one.is_whitespace() || ",}]):".contains(one),
+    });
+    end.unwrap_or(text.len())
+}
+
+/// A warning that the file acknowledges, which therefore does not count.
+#[derive(Clone, Debug)]
+pub(super) struct Acknowledged {
+    pub(super) diagnostic: Diagnostic,
+    pub(super) reason: String,
+}
+
+/// All diagnostics of a configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Report {
+    sources: Vec<Source>,
+    diagnostics: Vec<Diagnostic>,
+    acknowledged: Vec<Acknowledged>,
+    /// Rule and path of a warning that the file could acknowledge.
+    acknowledgeable: Option<Box<(&'static str, String)>>,
+    overrides: Vec<(String, String)>,
+}
+
+impl Report {
+    pub(super) fn new(sources: Vec<Source>, mut diagnostics: Vec<Diagnostic>) -> Self {
+        diagnostics.sort_by_key(|diagnostic| diagnostic.position);
+        diagnostics.iter_mut().for_each(Diagnostic::redact);
+        Self {
+            sources,
+            diagnostics,
+            acknowledged: Vec::new(),
+            acknowledgeable: None,
+            overrides: Vec::new(),
+        }
+    }
+
+    /// Adds the names of environment variables that override values, each with the path of its value.
+    pub(super) fn overridden(self, overrides: Vec<(String, String)>) -> Self {
+        Self { overrides, ..self }
+    }
+
+    /// Adds rule and path of a warning that the file could acknowledge.
+    pub(super) fn acknowledgeable(self, warning: Option<(&'static str, String)>) -> Self {
+        let shown = |path: &str| visible(&redact_path(path));
+        let acknowledgeable = warning.map(|(rule, path)| Box::new((rule, shown(&path))));
+        Self {
+            acknowledgeable,
+            ..self
+        }
+    }
+
+    /// Adds warnings that the file acknowledges.
+    pub(super) fn acknowledged(mut self, mut acknowledged: Vec<Acknowledged>) -> Self {
+        let warnings = acknowledged.iter_mut().map(|one| &mut one.diagnostic);
+        warnings.for_each(Diagnostic::redact);
+        acknowledged.sort_by_key(|one| one.diagnostic.position);
+        self.acknowledged = acknowledged;
+        self
+    }
+
+    /// Returns the diagnostics in the order of the sources.
+    #[must_use]
+    pub(crate) fn diagnostics(&self) -> &[Diagnostic] {
+        &self.diagnostics
+    }
+
+    /// Returns the names of environment variables that override values, each with the path of its value.
+    #[must_use]
+    pub(crate) fn overrides(&self) -> &[(String, String)] {
+        &self.overrides
+    }
+
+    /// Returns a line for each environment variable that overrides a value.
+    #[must_use]
+    pub(crate) fn notes(&self) -> String {
+        let notes = self.overrides.iter();
+        notes
+            .map(|(variable, path)| format!("note: {variable} overrides {path}\n"))
+            .collect()
+    }
+
+    /// Returns the numbers of errors and warnings, and how to acknowledge a warning.
+    #[must_use]
+    pub(crate) fn summary(&self) -> String {
+        let is_warning = |one: &&Diagnostic| one.severity == Severity::Warning;
+        let warnings = self.diagnostics.iter().filter(is_warning).count();
+        let errors = self.diagnostics.len() - warnings;
+        let counts = [(errors, "error"), (warnings, "warning")].into_iter();
+        let counts = counts.filter(|(count, _)| *count > 0);
+        let counts = counts.map(|(count, of)| {
+            let plural = if count == 1 { "" } else { "s" };
+            format!("{count} {of}{plural}")
+        });
+        let counts = counts.collect::<Vec<_>>().join(", ");
+        let example = self.acknowledgeable.as_deref().map(|(rule, at)| {
+            format!(
+                "note: to accept a warning, add an item to acknowledge, such as \
+                 {{ rule: {rule}, at: \"{at}\", reason: \"…\" }}\n"
+            )
+        });
+        format!("{counts}\n{}", example.unwrap_or_default())
+    }
+
+    /// Returns `true` if at least one diagnostic is an error.
+    #[must_use]
+    pub(crate) fn has_errors(&self) -> bool {
+        self.diagnostics
+            .iter()
+            .any(|diagnostic| diagnostic.severity == Severity::Error)
+    }
+
+    /// Returns the diagnostics as a JSON array.
+    ///
+    /// # Panics
+    /// Never, as diagnostics consist of strings and numbers.
+    #[must_use]
+    pub(crate) fn to_json(&self) -> String {
+        #[derive(Serialize)]
+        struct InFile<'r, T> {
+            file: &'r str,
+            #[serde(flatten)]
+            content: T,
+        }
+        #[derive(Serialize)]
+        struct Located<'r> {
+            #[serde(flatten)]
+            diagnostic: &'r Diagnostic,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            first: Option<InFile<'r, Position>>,
+        }
+        let file = |position| &*self.source(position).name;
+        let diagnostics = self.diagnostics.iter().map(|diagnostic| InFile {
+            file: file(diagnostic.position),
+            content: Located {
+                diagnostic,
+                first: diagnostic.first.map(|position| InFile {
+                    file: file(position),
+                    content: position,
+                }),
+            },
+        });
+        let diagnostics: Vec<_> = diagnostics.collect();
+        serde_json::to_string_pretty(&diagnostics).expect("strings and numbers serialize to JSON")
+    }
+
+    fn source(&self, position: Position) -> &Source {
+        &self.sources[position.source]
+    }
+}
+
+impl std::error::Error for Report {}

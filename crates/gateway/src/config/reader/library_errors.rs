@@ -1,0 +1,123 @@
+//! Reports errors of libraries, such as those of config structs, at the keys of the file.
+
+use serde_json::Value;
+use tower_fanout::layers::{ConfigError, config::Validate};
+
+use super::{Kind, ValueReader};
+
+impl ValueReader<'_> {
+    /// Reports every error of `config` at its key. Returns `true` if none is found.
+    pub(in crate::config) fn check(&self, config: &impl Validate) -> bool {
+        let errors = config.errors();
+        // An invalid value is replaced by its default, which the file does not say.
+        let is_replaced = |field: &str| self.has(field) && !self.at(field).is_sound();
+        let is_of_file = |error: &&ConfigError| {
+            let fields = [Some(error.field()), error.other_field()];
+            !fields.into_iter().flatten().any(is_replaced)
+        };
+        let of_file: Vec<_> = errors.iter().filter(is_of_file).collect();
+        of_file
+            .into_iter()
+            .for_each(|error| self.report_error(error));
+        errors.is_empty()
+    }
+
+    /// Reports an error of a config struct that is read from the map at this reader.
+    fn report_error(&self, error: &ConfigError) {
+        let reader = self.at_error(error).at_quoted(error.message());
+        let (rule, advice) = split_advice(error.message());
+        let key = error.field().rsplit('.').next().unwrap_or_default();
+        let message = match rule.rsplit_once(", got ") {
+            _ if self.has(error.field()) => reader.tree.quote_in(rule),
+            // Another key of the file may forbid the default of a key that it does not have.
+            Some((rule, got)) if rule.starts_with("must ") => {
+                let message = format!("{key} is {got} by default, and {rule}");
+                let help = Some(format!("set {key}"));
+                return reader.error_with_help("invalid", message, help);
+            }
+            Some(_) => format!("{rule} by default"),
+            None if rule.starts_with("must ") => format!("{key} {rule}"),
+            None => rule.to_owned(),
+        };
+        let is_range = [">", "<", "within "].iter().any(|limit| {
+            let rule = rule.strip_prefix("must be ");
+            rule.is_some_and(|rule| rule.starts_with(limit))
+        });
+        let code = if is_range && error.other_field().is_none() {
+            "range"
+        } else {
+            "invalid"
+        };
+        reader.error_with_help(code, message, advice.map(str::to_owned));
+    }
+
+    /// Returns a reader of the item of a list that `message` quotes, or of the list. Of equal items, the last one is meant,
+    /// because it repeats the first one.
+    fn at_quoted(self, message: &str) -> Self {
+        let items = self.list().into_iter();
+        let quoted = items.filter_map(|item| Some((quoted(message, &item)?, item)));
+        let last = quoted.max_by_key(|(end, _)| *end);
+        last.map_or(self, |(_, item)| item)
+    }
+
+    /// Reports an error of a library, whose message may end with advice.
+    pub(in crate::config) fn library_error(&self, code: &'static str, message: &str) {
+        let (message, advice) = split_advice(message);
+        self.error_with_help(code, message, advice.map(str::to_owned));
+    }
+
+    /// Returns a reader that reports `error` at its key. If the file does not have the key, nor a map around it, the
+    /// position is that of the key that forbids the default.
+    fn at_error(&self, error: &ConfigError) -> Self {
+        let reader = self.at(error.field());
+        let first = |path: &str| path.split('.').next().map(str::to_owned);
+        let is_missing = first(error.field()).is_some_and(|first| !self.has(&first));
+        let other = error.other_field().filter(|_| is_missing).and_then(first);
+        let position = other.and_then(|other| self.key_position(&other));
+        Self {
+            position: position.unwrap_or(reader.position),
+            ..reader
+        }
+    }
+}
+
+/// Returns where `message` last has the value, if it does.
+fn quoted(message: &str, value: &ValueReader<'_>) -> Option<usize> {
+    let written = value.tree.as_written();
+    let written = match &value.tree.kind {
+        Kind::Scalar(Value::String(_)) => format!("\"{written}\""),
+        Kind::Scalar(Value::Number(_)) => written,
+        _ => return None,
+    };
+    message.rfind(&written).map(|start| start + written.len())
+}
+
+/// Splits the message of a library into the error and the advice after a semicolon, if there is any.
+pub(in crate::config) fn split_advice(message: &str) -> (&str, Option<&str>) {
+    match message.rsplit_once("; ") {
+        // A semicolon in a quoted value does not end the error.
+        Some((error, advice)) if advice.matches('"').count() % 2 == 0 => (error, Some(advice)),
+        _ => (message, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_follows_a_semicolon_outside_of_quotes() {
+        for (message, error, advice) in [
+            ("must be off", "must be off", None),
+            ("must be off; set x: off", "must be off", Some("set x: off")),
+            (
+                "unmatched \"{\"; write \"{{\"",
+                "unmatched \"{\"",
+                Some("write \"{{\""),
+            ),
+            ("must be a, got \"b; c\"", "must be a, got \"b; c\"", None),
+        ] {
+            assert_eq!(split_advice(message), (error, advice));
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The inputs of a configuration: files, and environment variables.
+
+mod environment;
+mod folder;
+mod merge;
+mod overrides;
+mod variable;
+
+use std::{
+    collections::HashSet,
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+pub(crate) use self::environment::Environment;
+use self::merge::merge;
+pub(super) use self::overrides::override_values;
+pub(super) use self::variable::{Expanded, Unset, expand};
+use super::{
+    LARGEST, Report,
+    diagnostic::{Diagnostic, Position, Source},
+    redact::{Named, mask_excerpts, names, tokens},
+    schema::{self, correct_keys, correct_keys_of_file},
+    tree::Tree,
+    value::cannot_read,
+};
+
+/// A text with configuration.
+pub(super) struct Text {
+    /// Name of the text in diagnostics.
+    pub(super) name: String,
+    /// The folder to which the names of files in the text are relative.
+    pub(super) folder: PathBuf,
+    pub(super) text: String,
+}
+
+impl Text {}
+
+/// Reads the file at `path`, or all configuration files in the folder at `path`.
+///
+/// # Errors
+/// Returns an error if a file is unreadable, if the folder has none, or if they are too large.
+pub(super) fn load(path: &Path) -> Result<Vec<Text>, Report> {
+    if !path.is_dir() {
+        return Ok(vec![load_file(path)?]);
+    }
+    let files = folder::files(path).map_err(|error| unreadable(path, &error))?;
+    files.iter().map(|path| load_file(path)).collect()
+}
+
+/// Reads the file at `path`.
+fn load_file(path: &Path) -> Result<Text, Report> {
+    let text = read(path).map_err(|error| unreadable(path, &error))?;
+    Ok(Text {
+        name: path.display().to_string(),
+        folder: path.parent().map(Path::to_owned).unwrap_or_default(),
+        text,
+    })
+}
+
+/// Reads a file, but little more than a configuration may have.
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let file = File::open(path)?;
+    file.take(LARGEST as u64 + 1).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Report {
+    let message = cannot_read(&path.display().to_string(), error);
+    refuse(path.display().to_string(), "unreadable", message)
+}
+
+/// Parses the texts, of which there is at least one, and merges them. Returns the errors of misspelt keys and of
+/// merging too.
+///
+/// # Errors
+/// Returns an error if the texts are too large, or the syntax error of each text.
+pub(super) fn parse(texts: &[Text]) -> Result<(Tree, Vec<Diagnostic>), Report> {
+    let mut size = 0;
+    let (mut trees, mut errors, mut misspelt) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, text) in texts.iter().enumerate() {
+        size += text.text.len();
+        if size > LARGEST {
+            let message = format!("a configuration must be at most {} MiB", LARGEST >> 20);
+            return Err(refuse(text.name.clone(), "too_large", message));
+        }
+        match Tree::parse(&text.text) {
+            Ok(mut tree) => {
+                tree.set_source(index);
+                if texts.len() > 1 {
+                    misspelt.extend(correct_keys_of_file(&mut tree));
+                }
+                trees.push(tree);
+            }
+            Err(error) => {
+                let position = Position {
+                    source: index,
+                    ..error.position
+                };
+                errors.push(Diagnostic {
+                    help: error.help.map(str::to_owned),
+                    ..Diagnostic::error("syntax", position, error.message)
+                });
+            }
+        }
+    }
+    if !errors.is_empty() {
+        return Err(Report::new(sources(texts, errors.iter_mut()), errors));
+    }
+    let (mut tree, errors) = merge(trees);
+    misspelt.extend(errors);
+    misspelt.extend(correct_keys(&mut tree));
+    Ok((tree, misspelt))
+}
+
+/// Returns a report with one error about a file of which nothing is shown.
+fn refuse(name: String, code: &'static str, message: String) -> Report {
+    let error = Diagnostic::error(code, Position::START, message);
+    Report::new(vec![Source::file(name, "")], vec![error])
+}
+
+/// Returns the texts for `diagnostics`, with what of them may be shown. Masks keys in the diagnostics that may be secrets.
+pub(super) fn sources<'d>(
+    texts: &[Text],
+    diagnostics: impl Iterator<Item = &'d mut Diagnostic>,
+) -> Vec<Source> {
+    let diagnostics: Vec<_> = diagnostics.collect();
+    if diagnostics.is_empty() {
+        let sources = texts.iter().map(|text| Source::file(&*text.name, ""));
+        return sources.collect();
+    }
+    let mut named: Vec<Vec<Named>> = texts.iter().map(|_| Vec::new()).collect();
+    for one in diagnostics.iter().flat_map(|one| one.named()) {
+        // The others are environment variables.
+        if let Some(named) = named.get_mut(one.position.source) {
+            named.push(one);
+        }
+    }
+    let split: Vec<_> = texts.iter().map(|text| tokens(&text.text)).collect();
+    let files = || texts.iter().zip(&split);
+    let names = files().flat_map(|(text, tokens)| names(&text.text, tokens));
+    let names: HashSet<&str> = names.collect();
+    let is_known = |key: &str| schema::vocabulary().contains(key) || names.contains(key);
+    for one in diagnostics {
+        one.hide_key(is_known);
+    }
+    let sources = files().zip(&named).map(|((text, tokens), named)| {
+        let masked = mask_excerpts(&text.text, tokens, named, &names);
+        Source::file(&*text.name, masked)
+    });
+    sources.collect()
+}

@@ -1,0 +1,209 @@
+//! Parses a file into a tree.
+
+use std::fmt;
+
+use indexmap::{IndexMap, map::Entry};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+use serde_saphyr::{DuplicateKeyPolicy, Location, Spanned};
+
+use super::{
+    super::{
+        diagnostic::Position,
+        number::{is_ambiguous, word_at},
+        syntax::{SyntaxError, position},
+    },
+    Kind, Tree,
+};
+
+impl Tree {
+    /// Parses YAML or JSON.
+    ///
+    /// # Errors
+    /// Returns the first syntax error.
+    pub(in super::super) fn parse(text: &str) -> Result<Self, SyntaxError> {
+        let options = serde_saphyr::options! {
+            // `no` and `off` are strings, as in YAML 1.2. Duplicate keys pass here, so that the reader
+            // reports them along with other mistakes.
+            strict_booleans: true,
+            duplicate_keys: DuplicateKeyPolicy::PassThrough,
+        };
+        let read: Result<Spanned<Kind>, _> = serde_saphyr::from_str_with_options(text, options);
+        let read = read.map_err(|error| SyntaxError::from(error).at_tab(text));
+        let mut tree = Self::from(read?);
+        let lines: Vec<&str> = text.lines().collect();
+        if let Some(position) = tree.tag(&lines) {
+            return Err(SyntaxError {
+                position,
+                message: "expected a value, got a YAML tag".into(),
+                help: Some(
+                    "put the text in quotes: without them, a word that begins with \"!\" is a tag",
+                ),
+            });
+        }
+        tree.compare_with(&lines);
+        Ok(tree)
+    }
+
+    /// Marks the plain scalars in this value of which YAML 1.1 and YAML 1.2 read different values, and finds the lines of
+    /// the texts. `lines` are those of the file.
+    fn compare_with(&mut self, lines: &[&str]) {
+        match &mut self.kind {
+            Kind::Scalar(Value::String(text)) if self.indent.is_none() => {
+                self.starts = starts(text, lines, self.position);
+            }
+            Kind::Scalar(value) => {
+                let written = match value {
+                    Value::Number(_) => word_at(lines, self.position),
+                    Value::String(text) if self.indent == Some(0) => text,
+                    _ => return,
+                };
+                if is_ambiguous(written) {
+                    self.ambiguous_number = Some(written.to_owned());
+                }
+            }
+            Kind::List(items) => items.iter_mut().for_each(|item| item.compare_with(lines)),
+            Kind::Map { members, .. } => members
+                .values_mut()
+                .for_each(|(_, value)| value.compare_with(lines)),
+        }
+    }
+}
+
+/// Returns the number of characters before the text of a string that fills `location`, apart from two quotes.
+fn indent(kind: &Kind, location: Location) -> Option<usize> {
+    let Kind::Scalar(Value::String(text)) = kind else {
+        return None;
+    };
+    let around = location
+        .span()
+        .len()
+        .checked_sub(text.chars().count() as u64)?;
+    match around {
+        0 => Some(0),
+        2 => Some(1),
+        _ => None,
+    }
+}
+
+/// Returns where the lines of `text` start, which is at `position` of a file: the number of characters of the text before
+/// each, and its position. Returns nothing if the file has the text in another form, such as with escapes.
+fn starts(text: &str, lines: &[&str], position: Position) -> Vec<(usize, Position)> {
+    let mut starts = Vec::new();
+    let mut rest = text.trim_end();
+    let mut lines = lines.iter().enumerate().skip(position.line - 1);
+    // The first line has a key before the text, and a sign or a quote.
+    let mut column = position.column;
+    while !rest.is_empty() {
+        let Some((index, line)) = lines.next() else {
+            return Vec::new();
+        };
+        let own = line.char_indices().nth(column - 1);
+        let own = own.map_or("", |(start, _)| &line[start..]).trim_end();
+        let is_first = index + 1 == position.line;
+        let own = match own.strip_prefix(['"', '\'']).filter(|_| is_first) {
+            Some(quoted) => quoted,
+            None if is_first && own.starts_with(['|', '>']) => "",
+            None => own,
+        };
+        let content = own.trim_start();
+        rest = rest.trim_start();
+        if !content.is_empty() {
+            starts.push((
+                text[..text.trim_end().len() - rest.len()].chars().count(),
+                Position {
+                    line: index + 1,
+                    column: line[..line.trim_end().len() - content.len()]
+                        .chars()
+                        .count()
+                        + 1,
+                    ..position
+                },
+            ));
+            let last = |quote| content.strip_suffix(quote) == Some(rest);
+            rest = match rest.strip_prefix(content) {
+                Some(rest) => rest,
+                None if content == rest || ['"', '\''].into_iter().any(last) => "",
+                None => return Vec::new(),
+            };
+        }
+        column = 1;
+    }
+    starts
+}
+
+impl From<Spanned<Kind>> for Tree {
+    fn from(spanned: Spanned<Kind>) -> Self {
+        Self {
+            position: position(spanned.referenced),
+            indent: indent(&spanned.value, spanned.referenced),
+            starts: Vec::new(),
+            kind: spanned.value,
+            written: None,
+            unset: None,
+            ambiguous_number: None,
+            anchor: (spanned.referenced != spanned.defined).then(|| position(spanned.defined)),
+            is_suspect: false,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Kind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Kinds)
+    }
+}
+
+struct Kinds;
+
+impl<'de> Visitor<'de> for Kinds {
+    type Value = Kind;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Kind, E> {
+        Ok(Kind::Scalar(Value::Null))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Kind, E> {
+        Ok(Kind::Scalar(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Kind, E> {
+        Ok(Kind::Scalar(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Kind, E> {
+        Ok(Kind::Scalar(value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Kind, E> {
+        Ok(Kind::Scalar(value.into()))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Kind, E> {
+        Ok(Kind::Scalar(value.into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Kind, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element::<Spanned<Kind>>()? {
+            items.push(item.into());
+        }
+        Ok(Kind::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Kind, A::Error> {
+        let (mut members, mut repeated) = (IndexMap::new(), Vec::new());
+        while let Some((name, value)) = map.next_entry::<Spanned<String>, Spanned<Kind>>()? {
+            let position = position(name.referenced);
+            match members.entry(name.value) {
+                Entry::Occupied(first) => repeated.push((first.key().clone(), position)),
+                Entry::Vacant(new) => drop(new.insert((position, value.into()))),
+            }
+        }
+        Ok(Kind::Map { members, repeated })
+    }
+}
