@@ -475,8 +475,8 @@ wave  node    runs      after  start  expected  budget  attempts
 1     user    required  -      0s     -         380ms   2
 2     orders  optional  user?  0s     -         380ms   4
 
-warning[worst_case]: the worst case of user → orders is 750ms, but the deadline is 400ms
-  at nodes.orders: lower the attempt_timeout of \"orders\", set its total_timeout, or allow fewer attempts
+warning[worst_case]: \"user\" → \"orders\" may take 750ms, but the deadline is 400ms
+  at nodes.orders: lower the timeouts or the attempts in the policies of \"orders\" and its fallbacks, or raise the deadline
 "
     );
     let (_, text, _) = explain(&["--route", "page", "--format", "mermaid"]).await;
@@ -563,4 +563,22 @@ async fn explain_fails_if_the_request_would_be_rejected() {
         assert_eq!((code, &*text), (Some(1), ""), "{arguments:?}");
         assert!(error.contains(problem), "{arguments:?}: {error}");
     }
+}
+
+#[tokio::test]
+async fn serves_connections_on_as_many_threads_as_asked_for() {
+    let file = File::new("workers.yaml", &config("127.0.0.1:0", "http://127.0.0.1:9"));
+    for (count, refused) in [("0", "0 is not in 1..=1024"), ("x", "invalid digit")] {
+        let run = ["run", "--workers", count];
+        let output = fanout_with(&run, &file).output().await.unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains(refused), "{error}");
+    }
+    let run = ["run", "--workers", "3"];
+    let server = Server::start(fanout_with(&run, &file)).await.unwrap();
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
+    let names = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")));
+    let workers = names.filter(|name| name.as_ref().unwrap().starts_with("worker-"));
+    assert_eq!(workers.count(), 3);
 }

@@ -3,21 +3,34 @@
 
 mod common;
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use axum::{Router, extract::Request};
 use common::*;
+use futures_util::future::join_all;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 const PLAN: &str = "    users: { downstream: users, required: true, request: { path: /, query: { t: \"{jwt.tenant|none}\" } } }\n";
 
-/// Starts a service that hangs for the tenant `hangs`, fails for `fails`, and answers all others.
-async fn by_tenant() -> SocketAddr {
-    let router = Router::new().fallback(|request: Request| async move {
-        match request.uri().query() {
+/// Starts a service that hangs for the tenant `hangs`, fails for `fails`, and answers all others. It hangs for the first
+/// 10 calls of the tenant `breaks`, which it counts in `calls`, and then fails for it. It ignores the part of a tenant's
+/// name after a dot.
+async fn by_tenant(calls: Arc<AtomicU32>) -> SocketAddr {
+    let router = Router::new().fallback(move |request: Request| async move {
+        let query = request.uri().query().unwrap_or_default();
+        let breaks = || calls.fetch_add(1, Ordering::Relaxed);
+        match query.split('.').next() {
+            Some("t=breaks") if breaks() < 10 => std::future::pending().await,
             Some("t=hangs") => std::future::pending().await,
-            Some("t=fails") => (StatusCode::INTERNAL_SERVER_ERROR, "{}"),
+            Some("t=fails" | "t=breaks") => (StatusCode::INTERNAL_SERVER_ERROR, "{}"),
             _ => (StatusCode::OK, "{}"),
         }
     });
@@ -29,13 +42,20 @@ async fn by_tenant() -> SocketAddr {
     spawn(router.layer(json)).await
 }
 
-/// Starts a gateway whose policy has the limits and breakers `per_key`.
+/// Starts a gateway whose policy has the limits and breakers `per_key`, and no breaker for all keys.
 async fn gateway(per_key: &str) -> Gateway {
+    let shared = "attempt_timeout: 5s, concurrency: { max: 4 }";
+    gateway_with(shared, per_key, Arc::default()).await
+}
+
+/// Starts a gateway whose policy has the parts `shared` for all keys, and `per_key` for each. Its service counts calls in
+/// `calls`.
+async fn gateway_with(shared: &str, per_key: &str, calls: Arc<AtomicU32>) -> Gateway {
     let more = format!(
-        "policies: {{ p: {{ attempt_timeout: 5s, retry: off, concurrency: {{ max: 4 }}, \
+        "policies: {{ p: {{ {shared}, retry: off, circuit_breaker: off, \
          per_key: {{ key: \"{{jwt.tenant}}\", {per_key} }} }} }}\n"
     );
-    Gateway::start(&[("users", by_tenant().await)], PLAN, &more).await
+    Gateway::start(&[("users", by_tenant(calls).await)], PLAN, &more).await
 }
 
 /// Asks as a caller of `tenant`. `null` is a caller without a tenant.
@@ -130,8 +150,61 @@ async fn key_15_the_circuit_of_a_tenant_that_fails_opens_alone() {
     let health = ask_at(&gateway, "/health", &other).await;
     assert_eq!(health.status, StatusCode::OK);
     assert_eq!(health.at("/services/users/status"), "UP");
+    assert_eq!(health.at("/services/users/circuitBreakerState"), "CLOSED");
+    // No breaker counts the calls of all keys, so it has no state, but the transitions of the keys count.
     let state = "fanout_breaker_state{downstream=\"users\",state=\"closed\"}";
-    assert_eq!(metric(&gateway, state).await, Some(1.0));
+    assert_eq!(metric(&gateway, state).await, None);
+    let opened = "fanout_breaker_transitions_total{route=\"orchestrate\",node=\"users\",downstream=\"users\",to=\"open\"}";
+    assert_eq!(metric(&gateway, opened).await, Some(1.0));
+}
+
+#[tokio::test]
+async fn key_19_ten_hanging_and_200_failing_calls_leave_others_served() {
+    let per_key = "concurrency: { max: 15 }, circuit_breaker: { window: 120s }";
+    let (shared, calls) = (
+        "attempt_timeout: 60s, concurrency: { max: 20 }",
+        Arc::default(),
+    );
+    let gateway = gateway_with(shared, per_key, Arc::clone(&calls)).await;
+    let (breaks, other) = (json!("breaks"), json!("other"));
+    let mut hanging = pin!(join_all((0..10).map(|_| ask(&gateway, &breaks))));
+    let others = async {
+        // A call that is not sent yet would hang in place of a later one.
+        while calls.load(Ordering::Relaxed) < 10 {
+            tokio::task::yield_now().await;
+        }
+        let mut failed = 0;
+        for _ in 0..200 {
+            match kind(&ask(&gateway, &breaks).await).as_str() {
+                Some("status") => failed += 1,
+                kind => assert_eq!(kind, Some("breaker_open")),
+            }
+            assert_eq!(ask(&gateway, &other).await.status, StatusCode::OK);
+        }
+        assert_eq!(failed, 5);
+    };
+    tokio::select! {
+        _ = &mut hanging => panic!("the service hangs"),
+        () = others => {}
+    }
+}
+
+#[tokio::test]
+async fn key_19_each_of_many_tenants_that_fail_opens_its_own_circuit() {
+    let per_key = "circuit_breaker: { consecutive_failures: 2, open: 60s }";
+    let gateway = gateway(per_key).await;
+    let tenants: Vec<_> = (0..30)
+        .map(|tenant| json!(format!("fails.{tenant}")))
+        .collect();
+    for tenant in &tenants {
+        for expected in ["status", "status", "breaker_open"] {
+            assert_eq!(kind(&ask(&gateway, tenant).await), expected);
+        }
+    }
+    let opened = "fanout_breaker_transitions_total{route=\"orchestrate\",node=\"users\",downstream=\"users\",to=\"open\"}";
+    assert_eq!(metric(&gateway, opened).await, Some(30.0));
+    let other = ask(&gateway, &json!("other")).await;
+    assert_eq!(other.status, StatusCode::OK);
 }
 
 #[tokio::test]
@@ -154,13 +227,13 @@ async fn key_17_callers_without_a_key_share_one_state() {
 /// `/b` is the service `other`, and has keys of its own.
 async fn two_routes() -> Gateway {
     let (broken, _) = stub(broken).await;
-    let users = by_tenant().await;
+    let users = by_tenant(Arc::default()).await;
     let request = "request: { path: /, query: { t: \"{header.x-tenant|none}\" } }";
     let per_key = "circuit_breaker: { consecutive_failures: 2, open: 60s }, max_keys: 3";
     Gateway::from_text(&format!(
         "version: 1
 policies:
-  by_tenant: {{ retry: off, per_key: {{ key: \"{{header.x-tenant}}\", {per_key} }} }}
+  by_tenant: {{ retry: off, circuit_breaker: off, per_key: {{ key: \"{{header.x-tenant}}\", {per_key} }} }}
   by_client: {{ retry: off, circuit_breaker: off, per_key: {{ key: \"{{header.x-client}}\", {per_key} }} }}
 downstreams:
   users: {{ endpoints: [{{ url: \"http://{users}\" }}], policy: by_tenant }}

@@ -121,6 +121,26 @@ async fn fault_j43_the_error_of_a_condition_is_never_false() {
 }
 
 #[tokio::test]
+async fn fault_j43_points_at_a_result_that_is_not_a_boolean() {
+    let (up, seen) = stub(quick).await;
+    let unused = "    a: { downstream: up, request: { path: / } }";
+    let routes = "routes:
+  - name: r
+    match: { path: /r, method: POST }
+    plan: { a: { downstream: up, required: true, when: \"has(query.b) ? body.b : body.n\", request: { path: / } } }
+";
+    let gateway = Gateway::start(&[("up", up)], unused, routes).await;
+    for (path, pointer) in [("/r", "/n"), ("/r?b=1", "/b")] {
+        let json = [("content-type", "application/json".to_owned())];
+        let body = "{\"n\": 1, \"b\": \"yes\"}";
+        let answer = gateway.send(Method::POST, path, &json, body).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.text);
+        assert_eq!(answer.at("/errors/0/pointer"), pointer);
+    }
+    assert_eq!(seen.calls(), 0);
+}
+
+#[tokio::test]
 async fn fault_j43_failed_conditions_that_leave_no_node_fail_the_request() {
     let (up, seen) = stub(quick).await;
     let plan = "      a: { downstream: up, when: \"query.a == '1'\", request: { path: /a } }

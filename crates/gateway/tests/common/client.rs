@@ -114,6 +114,17 @@ downstreams:
         self.post("", body).await
     }
 
+    /// Returns the health when no call of `service` is in flight. A call that is cut ends on its own thread, after the
+    /// service has seen the end of its connection.
+    pub(crate) async fn idle_health(&self, service: &str) -> Answer {
+        loop {
+            let health = self.post("/health", json!({})).await;
+            if health.at(&format!("/services/{service}/inFlight")) == 0 {
+                return health;
+            }
+        }
+    }
+
     /// Posts `body` to a path below the built-in API.
     pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
         let headers = [

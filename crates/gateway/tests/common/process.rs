@@ -36,9 +36,41 @@ impl Drop for File {
     }
 }
 
+/// A temporary folder that is removed on drop.
+pub(crate) struct Folder(pub(crate) PathBuf);
+
+impl Folder {
+    pub(crate) fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("tower-fanout-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.0.join(name), text).unwrap();
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.0.join(name)).unwrap()
+    }
+
+    /// Returns the path of a file in the folder, as an argument of a program.
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 /// Returns the command `fanout`. Its process is killed on drop.
 pub(crate) fn fanout(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fanout"));
+    // A variable of the tests themselves would be reported as an unknown override.
+    command.env_remove("FANOUT_REQUIRE_ALL");
     command.args(arguments).kill_on_drop(true);
     command
 }
@@ -96,6 +128,11 @@ impl Server {
         let line = self.log.recv().await.expect("the process is running");
         self.logged += &format!("{line}\n");
         line
+    }
+
+    /// Returns the id of the process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().unwrap()
     }
 
     /// Sends a signal by its name without `SIG`.

@@ -120,7 +120,9 @@ async fn fault_i17_l4_no_canary_in_diagnostics_of_a_file() {
         let file = File::new(&format!("check-{at}.yaml"), text);
         for arguments in [
             &["check"][..],
-            &["check", "--format", "json"],
+            &["check", "--strict", "--format", "json"],
+            &["check", "--strict", "--format", "sarif"],
+            &["check", "--allow-missing-env"],
             &["explain", "--route", "orchestrate"],
         ] {
             let output = output(fanout(arguments, &file)).await;
