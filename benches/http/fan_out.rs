@@ -1,4 +1,4 @@
-//! The calls of `by_hand` as nodes of a plan.
+//! The calls of the hand-written fan-out as nodes of a plan.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,7 +23,7 @@ use tower_fanout_json::{
     template::{Found, Lookup, Reference, RequestTemplate},
 };
 
-use crate::{ID, splice};
+use crate::{ID, by_hand::splice};
 
 /// The request of a caller. The plan reads only the correlation id.
 type Inbound = WithCall<CorrelationId>;

@@ -13,13 +13,22 @@
 //! To run one case under a profiler:
 //! `perf record -g … --bench --only "every policy" --nodes 4 --requests 20000`.
 
+#[path = "../arguments.rs"]
+mod arguments;
+#[path = "../by_hand.rs"]
 mod by_hand;
 mod fan_out;
+mod our_client;
+#[path = "../quartiles.rs"]
+mod quartiles;
+#[path = "../stub.rs"]
 mod stub;
 mod turns;
 
 use std::{io, rc::Rc};
 
+use arguments::{after, has, number};
+use by_hand::ByHand;
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use stub::{SERVE, Stubs};
@@ -30,24 +39,12 @@ const ID: &str = "7";
 /// The path of each request.
 const PATH: &str = "/data/7";
 
+/// Number of downstreams.
+const DOWNSTREAMS: usize = 4;
 /// Numbers of downstream calls per request.
 const NODES: [usize; 3] = [1, 4, 10];
 /// Numbers of requests at once.
 const IN_FLIGHT: [usize; 2] = [1, 8];
-
-/// Puts `answers` into one object, each under the name of its node.
-fn splice<'a>(answers: impl Iterator<Item = &'a [u8]> + Clone) -> Bytes {
-    let length: usize = answers.clone().map(|answer| answer.len() + 8).sum();
-    let mut out = Vec::with_capacity(length + 2);
-    for (node, answer) in answers.enumerate() {
-        out.extend(if node == 0 { b"{\"n" } else { b",\"n" });
-        out.extend(node.to_string().bytes());
-        out.extend(b"\":");
-        out.extend(answer);
-    }
-    out.push(b'}');
-    out.into()
-}
 
 /// Boxes an async function, so that all cases have one type.
 fn boxed<F: AsyncFn() -> Bytes + 'static>(ask: F) -> turns::Ask {
@@ -61,9 +58,10 @@ fn boxed<F: AsyncFn() -> Bytes + 'static>(ask: F) -> turns::Ask {
 /// Returns the cases with `nodes` calls. All make the same document, and are compared with the first.
 fn cases(stubs: &Stubs, nodes: usize) -> Vec<Case> {
     let all = &stubs.endpoints;
+    let by_hand = ByHand::new(all, nodes, PATH);
     vec![
-        Case::new("by hand", boxed(by_hand::hyper(all, nodes))),
-        Case::new("our client by hand", boxed(by_hand::client(all, nodes))),
+        Case::new("by hand", boxed(async move || by_hand.ask().await)),
+        Case::new("our client by hand", boxed(our_client::ask(all, nodes))),
         Case::new("no policy", boxed(fan_out::plain(all, nodes))),
         Case::new("answers checked", boxed(fan_out::checked(all, nodes))),
         Case::new("every policy", boxed(fan_out::whole(all, nodes))).target(1.25),
@@ -71,31 +69,18 @@ fn cases(stubs: &Stubs, nodes: usize) -> Vec<Case> {
     ]
 }
 
-/// Returns the argument that follows `name` on the command line.
-fn argument(name: &str) -> Option<String> {
-    std::env::args()
-        .skip_while(|argument| argument != name)
-        .nth(1)
-}
-
-fn number(name: &str, otherwise: usize) -> usize {
-    let number = argument(name).and_then(|number| number.parse().ok());
-    number.unwrap_or(otherwise)
-}
-
 fn main() -> io::Result<()> {
-    let has_argument = |name: &str| std::env::args().any(|argument| argument == name);
-    if has_argument(SERVE) {
-        return stub::serve();
+    if has(SERVE) {
+        return stub::serve(number(SERVE, DOWNSTREAMS));
     }
     let recorder = PrometheusBuilder::new().install_recorder();
     let recorder = recorder.expect("no other recorder is installed");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let stubs = Stubs::start()?;
+    let stubs = Stubs::start(DOWNSTREAMS)?;
     let _inside = runtime.enter();
-    if let Some(name) = argument("--only") {
+    if let Some(name) = after("--only") {
         let cases = cases(&stubs, number("--nodes", 4));
         let case = cases.iter().find(|case| case.name == name);
         let case = case.expect("no case has this name");
@@ -107,13 +92,13 @@ fn main() -> io::Result<()> {
         return Ok(());
     }
     // `cargo test` runs benches without `--bench`.
-    if has_argument("--bench") {
+    if has("--bench") {
         turns::print_head();
     }
     for nodes in NODES {
         let cases = cases(&stubs, nodes);
         turns::assert_same(&cases, &runtime);
-        if has_argument("--bench") {
+        if has("--bench") {
             for in_flight in IN_FLIGHT {
                 turns::compare(&cases, &runtime, nodes, in_flight);
                 recorder.run_upkeep();

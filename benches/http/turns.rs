@@ -7,6 +7,8 @@ use futures_util::{StreamExt, stream};
 use nix::time::ClockId;
 use tokio::runtime::Runtime;
 
+use crate::quartiles::quartiles;
+
 /// Number of turns, each of which runs every case twice.
 const TURNS: usize = 31;
 /// Number of downstream calls per run of a case.
@@ -72,12 +74,6 @@ pub(crate) fn assert_same(cases: &[Case], runtime: &Runtime) {
     for (case, answer) in cases.iter().zip(&answers) {
         assert_eq!(*answer, answers[0], "{}", case.name);
     }
-}
-
-/// Returns the lower quartile, the median and the upper quartile.
-fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
-    values.sort_by(f64::total_cmp);
-    [1, 2, 3].map(|quarter| values[values.len() * quarter / 4])
 }
 
 /// Prints the column headings of [`compare`].
