@@ -577,8 +577,16 @@ async fn serves_connections_on_as_many_threads_as_asked_for() {
     }
     let run = ["run", "--workers", "3"];
     let server = Server::start(fanout_with(&run, &file)).await.unwrap();
-    let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
-    let names = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")));
-    let workers = names.filter(|name| name.as_ref().unwrap().starts_with("worker-"));
-    assert_eq!(workers.count(), 3);
+    let workers = || {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
+        let names = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")));
+        names
+            .filter(|name| name.as_ref().unwrap().starts_with("worker-"))
+            .count()
+    };
+    // A new thread sets its name when it runs for the first time, which may be after the gateway has started.
+    while workers() < 3 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(workers(), 3);
 }
