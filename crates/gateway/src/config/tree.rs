@@ -1,6 +1,7 @@
 //! The file as a tree of values with their positions.
 
 mod parse;
+mod quoted;
 mod tag;
 
 use indexmap::IndexMap;
@@ -30,8 +31,11 @@ pub(super) struct Tree {
     /// Number of characters before the text of a string: 1 for a quote. `None` if the file has the text in another form,
     /// such as with escapes or on several lines.
     indent: Option<usize>,
-    /// Where the lines of a text on several lines start: the number of characters before each, and its position.
+    /// Where the lines of a text on several lines start, or the parts of a quoted text with escapes: the number of
+    /// characters before each, and its position.
     starts: Vec<(usize, Position)>,
+    /// The quote around a string.
+    quote: Option<char>,
 }
 
 #[derive(Clone, Debug)]
@@ -60,6 +64,7 @@ impl Tree {
             is_suspect: false,
             indent: None,
             starts: Vec::new(),
+            quote: None,
         }
     }
 
@@ -131,6 +136,15 @@ impl Tree {
         self.with_kind(Kind::List(items))
     }
 
+    /// Returns another scalar at `position`.
+    pub(super) fn with_scalar(&self, value: Value, position: Position) -> Self {
+        Self {
+            position,
+            indent: None,
+            ..self.with_kind(Kind::Scalar(value))
+        }
+    }
+
     fn with_kind(&self, kind: Kind) -> Self {
         Self {
             kind,
@@ -142,6 +156,7 @@ impl Tree {
             is_suspect: self.is_suspect,
             indent: self.indent,
             starts: Vec::new(),
+            quote: self.quote,
         }
     }
 
@@ -216,6 +231,21 @@ impl Tree {
     /// Returns `true` for a string that is written without quotes on one line.
     pub(super) fn is_plain(&self) -> bool {
         self.indent == Some(0)
+    }
+
+    /// Returns the quote around a string, or `None` for a value without quotes.
+    pub(super) fn quote(&self) -> Option<char> {
+        self.quote
+    }
+
+    /// Returns `true` if a file can have `text` without quotes, also in a map in braces.
+    pub(super) fn is_plain_text(text: &str) -> bool {
+        let is_same = |file: String| {
+            let file = Self::parse(&file);
+            let value = file.as_ref().ok().and_then(|file| file.members()?.get("a"));
+            value.is_some_and(|(_, value)| value.is_plain() && value.as_text() == Some(text))
+        };
+        is_same(format!("a: {text}")) && is_same(format!("{{ a: {text} }}"))
     }
 
     /// Returns the text in the file, such as `${NAME}`, if it has variables.

@@ -1,6 +1,7 @@
 //! Corrects misspelt keys.
 
 use indexmap::IndexMap;
+use serde_json::Value;
 
 use super::{
     super::{
@@ -77,6 +78,14 @@ fn rename(
     let mut found = Vec::new();
     let renamed = std::mem::take(members).into_iter();
     let renamed = renamed.map(|(mut name, (position, mut value))| {
+        if let Some((key, text)) = without_space(&name, &value, &missing) {
+            missing.retain(|one| *one != key);
+            let column = position.column + key.chars().count() + 1;
+            value = value.with_scalar(text, Position { column, ..position });
+            value.mark_suspects(&|_| true);
+            found.push(lacks_space(key, position));
+            return (key.to_owned(), (position, value));
+        }
         let near = is_misspelt(&name).then(|| nearest(&name, missing.iter().copied()));
         if let Some(key) = near.flatten() {
             missing.retain(|one| *one != key);
@@ -93,6 +102,31 @@ fn rename(
     });
     *members = renamed.collect();
     found
+}
+
+/// Returns key and value of a name such as `downstream:users`, which lacks the space after its colon.
+fn without_space<'k>(name: &str, value: &Tree, keys: &[&'k str]) -> Option<(&'k str, Value)> {
+    let (key, text) = name.split_once(':')?;
+    let key = keys.iter().find(|one| **one == key)?;
+    let has_value = !matches!(&value.kind, Kind::Scalar(value) if value.is_null());
+    if has_value || text.is_empty() {
+        return None;
+    }
+    let scalar = serde_json::from_str(text)
+        .ok()
+        .filter(|value: &Value| !value.is_object() && !value.is_array());
+    Some((key, scalar.unwrap_or_else(|| text.into())))
+}
+
+/// Returns the error for a key without a space after its colon.
+fn lacks_space(key: &str, position: Position) -> Diagnostic {
+    let message = format!("expected a space after the \":\" of \"{key}\"");
+    Diagnostic {
+        help: Some("add the space".to_owned()),
+        path: key.to_owned(),
+        is_suspect: true,
+        ..Diagnostic::error("unknown_key", position, message)
+    }
 }
 
 /// Adds a step to the start of the path of an error.

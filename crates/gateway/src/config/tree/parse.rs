@@ -11,9 +11,10 @@ use super::{
     super::{
         diagnostic::Position,
         number::{is_ambiguous, word_at},
-        syntax::{SyntaxError, position},
+        syntax::{QUOTE_TAG, SyntaxError, locate, position},
     },
     Kind, Tree,
+    quoted::{parts, quote},
 };
 
 impl Tree {
@@ -22,6 +23,23 @@ impl Tree {
     /// # Errors
     /// Returns the first syntax error.
     pub(in super::super) fn parse(text: &str) -> Result<Self, SyntaxError> {
+        let read = Self::parse_only(text);
+        let mut tree = read.map_err(|error| locate(error.at_tab(text), text))?;
+        let lines: Vec<&str> = text.lines().collect();
+        if let Some(position) = tree.tag(&lines) {
+            return Err(SyntaxError {
+                position,
+                message: "expected a value, got a YAML tag".into(),
+                help: Some(QUOTE_TAG),
+                is_exact: true,
+            });
+        }
+        tree.compare_with(&lines);
+        Ok(tree)
+    }
+
+    /// Parses YAML or JSON, and returns the first error where the parser notices it.
+    pub(in super::super) fn parse_only(text: &str) -> Result<Self, SyntaxError> {
         let options = serde_saphyr::options! {
             // `no` and `off` are strings, as in YAML 1.2. Duplicate keys pass here, so that the reader
             // reports them along with other mistakes.
@@ -29,28 +47,23 @@ impl Tree {
             duplicate_keys: DuplicateKeyPolicy::PassThrough,
         };
         let read: Result<Spanned<Kind>, _> = serde_saphyr::from_str_with_options(text, options);
-        let read = read.map_err(|error| SyntaxError::from(error).at_tab(text));
-        let mut tree = Self::from(read?);
-        let lines: Vec<&str> = text.lines().collect();
-        if let Some(position) = tree.tag(&lines) {
-            return Err(SyntaxError {
-                position,
-                message: "expected a value, got a YAML tag".into(),
-                help: Some(
-                    "put the text in quotes: without them, a word that begins with \"!\" is a tag",
-                ),
-            });
-        }
-        tree.compare_with(&lines);
-        Ok(tree)
+        read.map(Self::from).map_err(SyntaxError::from)
     }
 
     /// Marks the plain scalars in this value of which YAML 1.1 and YAML 1.2 read different values, and finds the lines of
     /// the texts. `lines` are those of the file.
     fn compare_with(&mut self, lines: &[&str]) {
         match &mut self.kind {
-            Kind::Scalar(Value::String(text)) if self.indent.is_none() => {
-                self.starts = starts(text, lines, self.position);
+            Kind::Scalar(Value::String(text)) if self.indent != Some(0) => {
+                self.quote = quote(lines, self.position);
+                if self.indent.is_none() {
+                    let escaped = self
+                        .quote
+                        .map(|quote| parts(text, quote, lines, self.position));
+                    self.starts = escaped
+                        .filter(|parts| !parts.is_empty())
+                        .unwrap_or_else(|| starts(text, lines, self.position));
+                }
             }
             Kind::Scalar(value) => {
                 let written = match value {
@@ -138,6 +151,7 @@ impl From<Spanned<Kind>> for Tree {
             position: position(spanned.referenced),
             indent: indent(&spanned.value, spanned.referenced),
             starts: Vec::new(),
+            quote: None,
             kind: spanned.value,
             written: None,
             unset: None,

@@ -11,8 +11,8 @@ const CORE: [&str; 7] = [
     "!!str", "!!int", "!!float", "!!bool", "!!null", "!!map", "!!seq",
 ];
 
-/// The columns of tags, by the lines and columns of the values that they may belong to.
-type Tags = HashMap<(usize, usize), usize>;
+/// The lines and columns of tags, by those of the values that they may belong to.
+type Tags = HashMap<(usize, usize), (usize, usize)>;
 
 impl Tree {
     /// Returns the position of the first tag before a value in this one. `lines` are those of the file.
@@ -33,7 +33,8 @@ impl Tree {
         let is_text =
             matches!(&self.kind, Kind::Scalar(Value::String(text)) if text.starts_with('!'));
         match (own, &self.kind) {
-            (Some(&column), _) if !is_text => Some(Position {
+            (Some(&(line, column)), _) if !is_text => Some(Position {
+                line,
                 column,
                 ..self.position
             }),
@@ -47,16 +48,23 @@ impl Tree {
     }
 }
 
-/// Finds the words of the file that have the form of a tag. A tag is in place of a value, or before it on its line, with
-/// anchors in between.
+/// Finds the words of the file that have the form of a tag. A tag is in place of a value, or before it, with anchors, ends
+/// of lines and comments in between.
 fn tags(lines: &[&str]) -> Tags {
     let mut tags = Tags::new();
+    // The tag that the next word belongs to.
+    let mut open = None;
     for (index, line) in lines.iter().enumerate() {
-        // The tag that the next word belongs to.
-        let mut open = None;
-        for (column, word) in words(line).filter(|_| line.contains('!')) {
+        if open.is_none() && !line.contains('!') {
+            continue;
+        }
+        for (column, word) in words(line) {
+            // The rest of the line is a comment.
+            if word.starts_with('#') {
+                break;
+            }
             if is_tag(word) {
-                open = Some(open.unwrap_or(column));
+                open = Some(open.unwrap_or((index + 1, column)));
             }
             if let Some(tag) = open {
                 // Where nothing follows, the empty value is at the end of the word.
@@ -120,6 +128,14 @@ mod tests {
             assert_eq!(tag(text), Some((1, column)), "{text}");
         }
         assert_eq!(tag("a: b\nc:\n  - d: !e 1"), Some((3, 8)));
+        for text in [
+            "a: !b\n  c",
+            "a: !b # why\n\n  # !x\n  c: d",
+            "a: !b\n  \"c\"",
+            "a: !b\n  - c",
+        ] {
+            assert_eq!(tag(text), Some((1, 4)), "{text}");
+        }
     }
 
     #[test]
@@ -135,6 +151,9 @@ mod tests {
             "a: !!str 1",
             "a: &b c",
             "a: # !b\n  c",
+            "a: b # !c\nd: e",
+            "a: b !c\nd: e",
+            "a: |\n  b !c\n\n  d",
             "a: \u{e9} && !b",
         ] {
             assert_eq!(tag(text), None, "{text}");

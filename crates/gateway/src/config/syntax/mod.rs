@@ -1,7 +1,10 @@
 //! Messages for text that is neither YAML nor JSON.
 
+mod repair;
+
 use serde_saphyr::{Error, Location, MessageFormatter, UserMessageFormatter, budget::BudgetBreach};
 
+pub(super) use self::repair::locate;
 use super::diagnostic::Position;
 
 /// The first mistake in a text that is neither YAML nor JSON.
@@ -10,6 +13,8 @@ pub(super) struct SyntaxError {
     pub(super) position: Position,
     pub(super) message: String,
     pub(super) help: Option<&'static str>,
+    /// `true` if the mistake is where the parser notices it.
+    pub(super) is_exact: bool,
 }
 
 /// Messages of the parser, with a message and a help text for users of the file.
@@ -77,6 +82,15 @@ const SCANNER: [(&str, &str, &str); 13] = [
     ),
 ];
 
+/// Help for a text without quotes that begins with a tag.
+pub(super) const QUOTE_TAG: &str = "put a text that begins with \"!\" in quotes, or on the line after \">-\": without them, its first word is a tag";
+
+/// Message and help for a file above the limits of the parser.
+const TOO_MANY: (&str, &str) = (
+    "the file has too many values, with its aliases expanded",
+    "use fewer aliases, or split the file",
+);
+
 /// Message for a tab before the first character of a line.
 const TAB: &str = "a tab cannot indent a line";
 
@@ -109,8 +123,20 @@ impl From<Error> for SyntaxError {
             // A message may quote the file, which must not inject terminal sequences.
             message: message.replace(char::is_control, " "),
             help,
+            is_exact: is_exact(error),
         }
     }
+}
+
+/// Returns `true` for errors that no other mistake in the file leads to.
+const fn is_exact(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::MultipleDocuments { .. }
+            | Error::UnknownAnchor { .. }
+            | Error::NullIntoString { .. }
+            | Error::Budget { .. }
+    )
 }
 
 /// Returns the message and the help text for an error of the parser.
@@ -125,15 +151,15 @@ fn describe(error: &Error) -> (String, Option<&'static str>) {
             "give a value the anchor with \"&\", before it is used",
         ),
         // Only keys are read into strings.
-        Error::NullIntoString { .. } => ("expected a key before \":\"", "write its name"),
+        Error::NullIntoString { .. } => (
+            "expected a key before \":\"",
+            "write its name, in quotes if it is null or ~",
+        ),
         Error::Budget { breach, .. } => match breach {
             BudgetBreach::Depth { .. } => {
                 ("lists and maps are nested too deeply", "use fewer levels")
             }
-            _ => (
-                "the file has too many values, with its aliases expanded",
-                "use fewer aliases, or split the file",
-            ),
+            _ => TOO_MANY,
         },
         _ => return of_scanner(&UserMessageFormatter.format_message(error)),
     };
@@ -157,6 +183,17 @@ fn of_scanner(message: &str) -> (String, Option<&'static str>) {
     if let Some((open, close)) = mismatched {
         let help = "close the brackets in the order in which they were opened";
         return (format!("\"{open}\" is closed by \"{close}\""), Some(help));
+    }
+    if message.starts_with("YAML document too large") {
+        return (TOO_MANY.0.to_owned(), Some(TOO_MANY.1));
+    }
+    // A tag of the core schema before a value of another type.
+    let number = ["invalid u64", "invalid i64", "invalid f64", "invalid bool"];
+    if number.iter().any(|theirs| message.starts_with(theirs)) {
+        return (
+            "the value does not have the type that its YAML tag names".to_owned(),
+            Some("remove the tag, or correct the value"),
+        );
     }
     (message.to_owned(), None)
 }
