@@ -11,11 +11,21 @@ use tower_fanout_json::{
 };
 
 use super::{
-    DependsOn, Fallback, FallbackTarget, Node, file, plan::Names, reader::ValueReader,
-    text::Parsed, tree::Kind, value::known,
+    DependsOn, Fallback, FallbackTarget, Node, file,
+    placeholder::Known,
+    plan::Names,
+    reader::ValueReader,
+    text::Parsed,
+    tree::{Kind, Tree},
+    value::known,
 };
 
-pub(super) fn node(file: &file::Node, reader: &ValueReader<'_>, names: &Names<'_>) -> Option<Node> {
+/// Reads a node of a plan whose placeholders can use the names in `known`.
+pub(super) fn node(
+    file: &file::Node,
+    reader: &ValueReader<'_>,
+    (known_values, names): (Known<'_>, &Names<'_>),
+) -> Option<Node> {
     let downstream = file.downstream.as_ref();
     let downstream = downstream.and_then(|_| service(&reader.at("downstream"), names));
     let tier = |reader: &ValueReader<'_>| known(reader, ("tier", "tiers"), names.tiers.keys());
@@ -26,7 +36,8 @@ pub(super) fn node(file: &file::Node, reader: &ValueReader<'_>, names: &Names<'_
         .as_ref()
         .and_then(|_| condition(&reader.at("when"), names));
     let request = file.request.as_ref();
-    let request = request.and_then(|file| request_template(file, &reader.at("request")));
+    let request =
+        request.and_then(|file| request_template(file, &reader.at("request"), known_values));
     let filter = filter(&file.response, &reader.at("response"));
     let steps = file.fallback.iter().zip(reader.items("fallback"));
     let fallback = steps.filter_map(|(file, reader)| fallback(file, &reader, names));
@@ -79,34 +90,48 @@ impl From<&file::Dependency> for DependsOn {
 }
 
 /// Returns the request template. Reports the mistakes of all its parts, not only the first.
-fn request_template(file: &file::Request, reader: &ValueReader<'_>) -> Option<RequestTemplate> {
+fn request_template(
+    file: &file::Request,
+    reader: &ValueReader<'_>,
+    known: Known<'_>,
+) -> Option<RequestTemplate> {
     let method = method(file.method.as_ref(), reader);
     // An invalid method may be meant to allow a body, so the body is not reported as well.
     let assumed = method.clone().unwrap_or(Method::POST);
     let at = |path: &str| RequestTemplate::new(assumed.clone(), path);
     let path = file.path.as_ref();
-    let path = path.and_then(|path| report(&reader.at("path"), at(path)));
+    let path = path.and_then(|path| {
+        let reader = reader.at("path");
+        let is_valid = known.check_text(&reader);
+        is_valid.then(|| report(&reader, at(path), known))?
+    });
     let mut sound = method.is_some() && path.is_some();
     let mut template = path.or_else(|| at("/").ok())?;
     for (name, reader) in &reader.members("query") {
         let value = value(reader);
         sound &= value.is_some_and(|value| {
-            extend(&mut template, reader, |template| {
-                template.query(name, &value)
-            })
+            known.check_text(reader)
+                && extend(&mut template, (reader, known), |template| {
+                    template.query(name, &value)
+                })
         });
     }
-    sound &= add_headers(&mut template, reader);
+    sound &= add_headers(&mut template, reader, known);
     if let Some(document) = &file.body {
         let reader = reader.at("body");
+        // A request that must not have a body is reported first.
+        let is_valid = matches!(assumed, Method::GET | Method::HEAD) || known.check_body(&reader);
         sound &= reader.tree.is_known()
-            && extend(&mut template, &reader, |template| template.body(document));
+            && is_valid
+            && extend(&mut template, (&reader, known), |template| {
+                template.body(document)
+            });
     }
     sound.then_some(template)
 }
 
 /// Adds the headers of the request at `reader`. Returns `false` after reporting an error.
-fn add_headers(template: &mut RequestTemplate, reader: &ValueReader<'_>) -> bool {
+fn add_headers(template: &mut RequestTemplate, reader: &ValueReader<'_>, known: Known<'_>) -> bool {
     let (fields, headers) = (reader.at("headers"), reader.members("headers"));
     let mut sound = true;
     for (index, (name, reader)) in headers.iter().enumerate() {
@@ -118,10 +143,13 @@ fn add_headers(template: &mut RequestTemplate, reader: &ValueReader<'_>) -> bool
         }
         // An empty value is valid, so an error is about the name. A name that no header can have is reported already.
         let is_valid = HeaderName::try_from(name).is_ok()
-            && report(&key, template.clone().header(name, "")).is_some();
+            && report(&key, template.clone().header(name, ""), known).is_some();
         let value = value(reader).filter(|_| is_valid);
         sound &= value.is_some_and(|value| {
-            extend(template, reader, |template| template.header(name, &value))
+            known.check_text(reader)
+                && extend(template, (reader, known), |template| {
+                    template.header(name, &value)
+                })
         });
     }
     sound
@@ -140,26 +168,24 @@ fn value(reader: &ValueReader<'_>) -> Option<String> {
 /// Applies `add` to the template. Reports an error at `reader` and returns `false` if `add` fails.
 fn extend(
     template: &mut RequestTemplate,
-    reader: &ValueReader<'_>,
+    (reader, known): (&ValueReader<'_>, Known<'_>),
     add: impl FnOnce(RequestTemplate) -> Result<RequestTemplate, TemplateError>,
 ) -> bool {
-    let extended = report(reader, add(template.clone()));
+    let extended = report(reader, add(template.clone()), known);
     extended.map(|extended| *template = extended).is_some()
 }
 
 fn condition(reader: &ValueReader<'_>, names: &Names<'_>) -> Option<Condition> {
     let text = reader.text()?;
     let known = names.conditions.borrow().get(&text).cloned();
-    let condition = known.map_or_else(|| Condition::parse(&text), Ok);
-    let report = |error: ConditionError| match reader.tree.variables() {
+    let condition = known.map_or_else(|| Condition::parse_all(&text), Ok);
+    let report = |errors: Vec<ConditionError>| match reader.tree.variables() {
         None => {
-            let help = error.help.map(|help| {
-                // Without quotes, YAML would read a tag.
-                let needs_quotes = help.starts_with("write !") && reader.tree.is_plain();
-                format!("{help}{}", if needs_quotes { ", in quotes" } else { "" })
-            });
-            let reader = reader.at_character(error.column);
-            reader.error_with_help("condition", error.message, help);
+            for error in errors {
+                let help = help_in_file(&error, reader.tree);
+                let reader = reader.at_character(error.column);
+                reader.error_with_help("condition", error.message, help);
+            }
         }
         // The message quotes the condition, and a value of a variable may be a secret.
         Some(_) => reader.error_with_help(
@@ -176,6 +202,21 @@ fn condition(reader: &ValueReader<'_>, names: &Names<'_>) -> Option<Condition> {
     Some(condition)
 }
 
+/// Returns the help of `error` as the file can have it in the place of `written`.
+fn help_in_file(error: &ConditionError, written: &Tree) -> Option<String> {
+    let (help, code) = (error.help.clone()?, error.code.as_deref());
+    Some(match code {
+        Some(code) if written.is_plain() && !Tree::is_plain_text(code) => {
+            format!("{help}, in quotes")
+        }
+        // Single quotes would end the text of the file.
+        Some(code) if written.quote() == Some('\'') && !code.contains('"') => {
+            help.replace(code, &code.replace('\'', "\""))
+        }
+        _ => help,
+    })
+}
+
 /// Returns the method of a request: `GET` if the map at `reader` has none, or `None` if it is invalid.
 pub(super) fn method(file: Option<&Parsed<Method>>, reader: &ValueReader<'_>) -> Option<Method> {
     match file {
@@ -184,8 +225,12 @@ pub(super) fn method(file: Option<&Parsed<Method>>, reader: &ValueReader<'_>) ->
     }
 }
 
-fn report<T>(reader: &ValueReader<'_>, result: Result<T, TemplateError>) -> Option<T> {
-    let report = |error: TemplateError| reader.library_error("template", &error.to_string());
+fn report<T>(
+    reader: &ValueReader<'_>,
+    result: Result<T, TemplateError>,
+    known: Known<'_>,
+) -> Option<T> {
+    let report = |error| known.report(reader, &error);
     result.map_err(report).ok()
 }
 
@@ -251,7 +296,11 @@ mod tests {
         let sent = |yaml: &str| {
             let (tree, diagnostics) = (Tree::parse(yaml).unwrap(), Diagnostics::default());
             let reader = ValueReader::root(&tree, &diagnostics);
-            let template = request_template(&reader.read(&request).unwrap(), &reader);
+            let known = Known {
+                parameters: None,
+                nodes: &[],
+            };
+            let template = request_template(&reader.read(&request).unwrap(), &reader, known);
             (template, diagnostics.into_inner().len())
         };
         let (plain, none) =

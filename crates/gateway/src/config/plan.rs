@@ -18,6 +18,7 @@ use super::{
     check::{Nodes, check_plan},
     file,
     node::{method, node},
+    placeholder::Known,
     reader::ValueReader,
     validate::conditions::{Outcomes, check_conditions},
     validate::keys::check_keys,
@@ -261,10 +262,16 @@ pub(super) fn plan(
     for (name, _) in &members {
         check_node_name(&reader, name);
     }
+    let own: Vec<&str> = members.iter().map(|(name, _)| &**name).collect();
+    let known = Known {
+        parameters,
+        nodes: &own,
+    };
     let nodes: IndexMap<_, _> = members
         .iter()
         .map(|(name, reader)| {
-            let node = files.get(name).and_then(|file| node(file, reader, names));
+            let file = files.get(name);
+            let node = file.and_then(|file| node(file, reader, (known, names)));
             (name.clone(), (node, reader))
         })
         .collect();

@@ -8,8 +8,8 @@ use http::HeaderName;
 use tower_fanout::nearest_name;
 
 use super::{
-    ConditionError,
-    former::constant,
+    Condition, ConditionError,
+    former::{UNDEFINED, constant},
     operation::{Operator, spelling},
     syntax::{Syntax, literal, operands},
     types::{FUNCTIONS, MACROS, TYPE_NAMES, Type},
@@ -23,59 +23,95 @@ pub(super) type Checked = Result<Type, ConditionError>;
 /// boolean.
 ///
 /// # Errors
-/// Returns the first mistake.
-pub(super) fn check(syntax: &Syntax) -> Result<(), ConditionError> {
-    let mut checker = Checker {
-        syntax,
-        variables: Vec::new(),
-        is_suggestion: false,
-    };
-    let root = syntax.root();
-    let result = checker.type_of(root)?;
-    if result.may_be_bool() {
+/// Returns all mistakes, in the order of the text. An operation on a value with a mistake is not checked.
+pub(super) fn check(syntax: &Syntax) -> Result<(), Vec<ConditionError>> {
+    let mut checker = Checker::new(syntax);
+    let result = checker
+        .type_of(syntax.root())
+        .and_then(|result| checker.result(result));
+    let mut errors = checker.others;
+    errors.extend(result.err());
+    if errors.is_empty() {
         return Ok(());
     }
-    let written = spelling(root);
-    let message = match &written {
-        Some(written) => format!("expected a condition of type bool, got {result} ({written})"),
-        None => format!("expected a condition of type bool, got {result}"),
-    };
-    let error = syntax.error(root, message);
-    let (of, example) = match (written, &result) {
-        (Some(written), Type::Text) => ("the value", format!("{written} == 'a'")),
-        (Some(written), Type::Map(_)) => ("a member", format!("{written}.name == 'a'")),
-        _ => ("the value", "size(tier) > 3".to_owned()),
-    };
-    Err(checker.suggest(error, &format!("compare {of}, as in"), &example))
+    errors.sort_by_key(|error| error.column);
+    Err(errors)
 }
 
 pub(super) struct Checker<'s> {
     pub(super) syntax: &'s Syntax,
+    /// The mistakes in other operands than the first one that has a mistake.
+    pub(super) others: Vec<ConditionError>,
     /// The variables of a comprehension and their types. Empty outside of one.
-    variables: Vec<(&'s str, Type)>,
+    pub(super) variables: Vec<(&'s str, Type)>,
     /// `true` if the expression is a suggestion itself, for whose mistakes nothing is suggested.
-    is_suggestion: bool,
+    pub(super) is_suggestion: bool,
 }
 
 impl<'s> Checker<'s> {
-    /// Adds the help `{before} {code}` to the error, unless `code` has a mistake itself.
-    pub(super) fn suggest(
-        &self,
-        error: ConditionError,
-        before: &str,
-        code: &str,
-    ) -> ConditionError {
-        let fits = |syntax: Syntax| {
-            let mut checker = Checker {
-                syntax: &syntax,
-                variables: self.variables.clone(),
-                is_suggestion: true,
-            };
-            checker.type_of(syntax.root()).is_ok()
+    pub(super) const fn new(syntax: &'s Syntax) -> Self {
+        Self {
+            syntax,
+            others: Vec::new(),
+            variables: Vec::new(),
+            is_suggestion: false,
+        }
+    }
+
+    /// Checks the type of the whole condition.
+    fn result(&self, result: Type) -> Result<(), ConditionError> {
+        let root = self.syntax.root();
+        if result.may_be_bool() {
+            return Ok(());
+        }
+        let written = spelling(root);
+        let message = match &written {
+            Some(written) => format!("expected a condition of type bool, got {result} ({written})"),
+            None => format!("expected a condition of type bool, got {result}"),
         };
-        match !self.is_suggestion && Syntax::parse(code).is_ok_and(fits) {
-            true => error.help(format!("{before} {code}")),
-            false => error,
+        let error = self.syntax.error(root, message);
+        let meant = literal(root).filter(|text| Condition::compile(text).is_ok());
+        if let Some(text) = meant.filter(|_| !self.is_suggestion) {
+            return Err(error.suggest("remove the quotes:", text));
+        }
+        let (of, example) = match (written, &result) {
+            (Some(written), Type::Text) => ("the value", format!("{written} == 'a'")),
+            (Some(written), Type::Map(_)) => ("a member", format!("{written}.name == 'a'")),
+            _ => ("the value", "size(tier) > 3".to_owned()),
+        };
+        let before = format!("compare {of}, as in");
+        Err(self.suggest(error, root, [(&*before, example)]))
+    }
+
+    /// Returns the types of expressions that are checked independently of each other, each `None` if it has a mistake, and
+    /// the first mistake.
+    pub(super) fn types_of(
+        &mut self,
+        all: impl IntoIterator<Item = &'s IdedExpr>,
+    ) -> (Vec<Option<Type>>, Result<(), ConditionError>) {
+        let (mut types, mut first) = (Vec::new(), Ok(()));
+        for one in all {
+            let own = self.type_of(one);
+            types.push(own.as_ref().ok().cloned());
+            if let Err(error) = own {
+                first = self.and(first, error);
+            }
+        }
+        (types, first)
+    }
+
+    /// Returns the first of two mistakes, and keeps the other one.
+    pub(super) fn and(
+        &mut self,
+        first: Result<(), ConditionError>,
+        error: ConditionError,
+    ) -> Result<(), ConditionError> {
+        match first {
+            Ok(()) => Err(error),
+            Err(_) => {
+                self.others.push(error);
+                first
+            }
         }
     }
 
@@ -127,6 +163,9 @@ impl<'s> Checker<'s> {
                 let error = self.syntax.error(expression, message);
                 if let Some(constant) = constant(name) {
                     return Err(error.help(format!("write {constant}")));
+                }
+                if name == UNDEFINED {
+                    return Err(error.help("test if a value exists, as in !has(query.page)"));
                 }
                 return Err(match nearest_name(name, Root::RESERVED) {
                     Some(near) => error.help(format!("did you mean \"{near}\"?")),
@@ -208,8 +247,9 @@ impl<'s> Checker<'s> {
 
     fn list(&mut self, items: &'s [IdedExpr]) -> Checked {
         let mut all: Option<Type> = None;
-        for item in items {
-            let own = self.type_of(item)?;
+        let (types, first) = self.types_of(items);
+        first?;
+        for (item, own) in items.iter().zip(types.into_iter().flatten()) {
             let before = all.clone();
             all = match before.clone() {
                 _ if matches!(own, Type::Map(_)) => None,
@@ -244,7 +284,11 @@ impl<'s> Checker<'s> {
                 let written =
                     spelling(&of.iter_range).map_or_else(String::new, |one| format!(" ({one})"));
                 let message = format!("expected a list, got {other}{written}");
-                return Err(self.syntax.error(&of.iter_range, message));
+                let error = self.syntax.error(&of.iter_range, message);
+                return Err(match other {
+                    Type::Map(_) => whole_map(error, &of.iter_range),
+                    _ => error,
+                });
             }
         };
         let variable = of.iter_var.as_str();
@@ -269,10 +313,9 @@ impl<'s> Checker<'s> {
             return Err(self.unknown_function(expression, call));
         }
         let arguments = operands(expression);
-        let given: Vec<Type> = arguments
-            .iter()
-            .map(|one| self.type_of(one))
-            .collect::<Result<_, _>>()?;
+        let (given, first) = self.types_of(arguments.iter().copied());
+        first?;
+        let given: Vec<Type> = given.into_iter().flatten().collect();
         let is_method = call.target.is_some();
         let Some(function) = of_name().find(|one| one.is_method == is_method) else {
             let forms: Vec<_> = of_name().map(|one| one.form()).collect();
@@ -295,14 +338,14 @@ impl<'s> Checker<'s> {
         let error = self.syntax.error(place, message);
         Err(match given.get(wrong) {
             Some(one) if one.is_number() && is_method => {
-                let place = arguments[wrong];
                 let written = spelling(place).unwrap_or_else(|| "…".into());
                 let text = match place.expr {
                     Expr::Literal(_) => format!("'{written}'"),
                     _ => format!("string({written})"),
                 };
-                self.suggest(error, "write", &text)
+                self.suggest(error, place, [("write", text)])
             }
+            Some(Type::Map(_)) if name == "size" => whole_map(error, place),
             _ => error,
         })
     }
@@ -312,7 +355,13 @@ impl<'s> Checker<'s> {
         if let Some((_, example)) = MACROS.iter().find(|(known, _)| *known == name) {
             let message = format!("\"{name}\" has other arguments");
             let error = self.syntax.error(expression, message);
-            return error.help(format!("write it as {example}"));
+            let of = call.target.as_deref();
+            return match of.map(|of| &of.expr) {
+                Some(Expr::Ident(of)) if Root::RESERVED.contains(&of.as_str()) && of != "tier" => {
+                    error.help(test_member(of))
+                }
+                _ => error.help(format!("write it as {example}")),
+            };
         }
         let known = FUNCTIONS.iter().map(|one| one.name);
         let mut known: Vec<_> = known.chain(MACROS.map(|(name, _)| name)).collect();
@@ -334,6 +383,28 @@ impl<'s> Checker<'s> {
             _ => error,
         }
     }
+}
+
+/// Adds the help for an operation on `map` as a whole.
+fn whole_map(error: ConditionError, map: &IdedExpr) -> ConditionError {
+    match spelling(map) {
+        Some(of) => error.help(test_member(&of)),
+        None => error,
+    }
+}
+
+/// Returns the help for an operation on the map `of` that maps do not have.
+fn test_member(of: &str) -> String {
+    let name = if of == "header" {
+        "['x-client']"
+    } else {
+        ".name"
+    };
+    let test = match of {
+        "header" => "'x-client' in header".to_owned(),
+        _ => format!("has({of}.name)"),
+    };
+    format!("test and compare single members, as in {test} && {of}{name} == 'a'")
 }
 
 fn has_comprehension(expression: &IdedExpr) -> bool {

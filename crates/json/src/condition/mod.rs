@@ -64,10 +64,12 @@ mod former;
 mod operation;
 mod reads;
 mod request;
+mod suggest;
 mod syntax;
 #[cfg(test)]
 mod tests;
 mod types;
+mod written;
 
 use std::{error::Error, fmt, sync::Arc};
 
@@ -99,6 +101,8 @@ pub struct ConditionError {
     pub column: usize,
     /// A way to mend the condition, if one is known.
     pub help: Option<String>,
+    /// The part of a condition that the help shows at its end, if it shows one that has no mistakes.
+    pub code: Option<String>,
 }
 
 impl ConditionError {
@@ -107,12 +111,25 @@ impl ConditionError {
             message: message.into(),
             column,
             help: None,
+            code: None,
         }
     }
 
-    fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
-        self
+    fn help(self, help: impl Into<String>) -> Self {
+        Self {
+            help: Some(help.into()),
+            code: None,
+            ..self
+        }
+    }
+
+    /// Adds the help `{before} {code}`.
+    fn suggest(self, before: &str, code: &str) -> Self {
+        Self {
+            help: Some(format!("{before} {code}")),
+            code: Some(code.to_owned()),
+            ..self
+        }
     }
 }
 
@@ -170,23 +187,31 @@ impl Condition {
     /// # Errors
     /// Returns the first mistake: `text` is not an expression, reads something other than the request, applies an
     /// operation to types that do not have it, has a result that is no boolean, or costs too much. For a condition of
-    /// the language before CEL, the help is the condition in CEL.
+    /// the language before CEL, or with operators and quotes of other languages, the help is the condition in CEL.
     pub fn parse(text: &str) -> Result<Self, ConditionError> {
-        Self::compile(text).map_err(|error| match former::rewrite(text) {
+        Self::parse_all(text).map_err(|errors| errors.into_iter().next().expect("there is one"))
+    }
+
+    /// Parses `text` as [`parse`](Self::parse) does.
+    ///
+    /// # Errors
+    /// Returns all mistakes of the types, in the order of `text`, or the first mistake of another kind.
+    pub fn parse_all(text: &str) -> Result<Self, Vec<ConditionError>> {
+        Self::compile(text).map_err(|errors| match former::rewrite(text) {
             Some(former) => {
                 let message = format!("\"{}\" is not CEL", former.token);
                 let error = ConditionError::new(message, former.column);
-                error.help(format!("write {}", former.rewritten))
+                vec![error.suggest("write", &former.rewritten)]
             }
-            None => error,
+            None => errors,
         })
     }
 
-    fn compile(text: &str) -> Result<Self, ConditionError> {
-        let syntax = Syntax::parse(text)?;
+    fn compile(text: &str) -> Result<Self, Vec<ConditionError>> {
+        let syntax = Syntax::parse(text).map_err(|error| vec![error])?;
         check::check(&syntax)?;
         Ok(Self(Arc::new(Compiled {
-            steps: cost::check(&syntax)?,
+            steps: cost::check(&syntax).map_err(|error| vec![error])?,
             references: reads::references(&syntax),
             syntax,
         })))

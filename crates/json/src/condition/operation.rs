@@ -8,9 +8,13 @@ use cel::{
 use super::{
     ConditionError,
     check::{Checked, Checker},
-    syntax::{literal, member},
-    types::{TYPE_NAMES, Type},
+    reads::reference,
+    suggest::{converted, cures, is_literal},
+    syntax::{Syntax, literal},
+    types::Type,
+    written::replaced,
 };
+use crate::template::Root;
 
 /// An operator, by the rule for its operands.
 #[derive(Clone, Copy, PartialEq)]
@@ -72,16 +76,29 @@ impl<'s> Checker<'s> {
             return self.index(expression, value, key);
         }
         self.hyphen(operator, of)?;
-        let types = of.iter().map(|one| self.type_of(one));
-        let types: Vec<Type> = types.collect::<Result<_, _>>()?;
+        let (types, mut errors) = self.types_of(of);
+        let of_bool = match operator {
+            Operator::Logical => of.len(),
+            Operator::Choice => 1,
+            _ => 0,
+        };
+        for (one, own) in of.iter().zip(&types).take(of_bool) {
+            if let Some(error) = own.as_ref().and_then(|own| self.not_bool(one, own)) {
+                errors = self.and(errors, error);
+            }
+        }
+        errors?;
+        self.quoted_value(expression, operator, of)?;
+        let types: Vec<Type> = types.into_iter().flatten().collect();
         match (operator, of, &types[..]) {
-            (Operator::Logical, ..) => self.logical(of, &types),
+            (Operator::Logical, ..) => Ok(Type::Bool),
             (Operator::Choice, [_, yes, no], [_, first, second]) => {
-                self.logical(&of[..1], &types[..1])?;
                 let either = first.clone().or(second.clone());
                 either.ok_or_else(|| self.mismatch(expression, "? :", (yes, no), (first, second)))
             }
-            (Operator::In, [left, right], [item, list]) => self.inside((left, right), (item, list)),
+            (Operator::In, [left, right], [item, list]) => {
+                self.inside(expression, (left, right), (item, list))
+            }
             (_, [left, right], [first, second]) => {
                 let symbol = symbol(expression);
                 let result = match operator {
@@ -101,12 +118,11 @@ impl<'s> Checker<'s> {
         }
     }
 
-    /// Checks operands that must be booleans.
-    fn logical(&self, of: &[IdedExpr], types: &[Type]) -> Checked {
-        let mut operands = of.iter().zip(types);
-        let Some((wrong, got)) = operands.find(|(_, one)| !one.may_be_bool()) else {
-            return Ok(Type::Bool);
-        };
+    /// Returns the error for an operand that must be a boolean, and has the type `got`. Returns `None` if it may be one.
+    fn not_bool(&self, wrong: &IdedExpr, got: &Type) -> Option<ConditionError> {
+        if got.may_be_bool() {
+            return None;
+        }
         let written = spelling(wrong);
         let shown = written
             .as_ref()
@@ -114,12 +130,11 @@ impl<'s> Checker<'s> {
         let error = self
             .syntax
             .error(wrong, format!("expected bool, got {got}{shown}"));
-        Err(match written.filter(|_| *got == Type::Text) {
-            Some(written) => self.suggest(
-                error,
-                "compare the value, as in",
-                &format!("{written} == 'a'"),
-            ),
+        Some(match written.filter(|_| *got == Type::Text) {
+            Some(written) => {
+                let code = format!("{written} == 'a'");
+                self.suggest(error, wrong, [("compare the value, as in", code)])
+            }
             None => error,
         })
     }
@@ -127,6 +142,7 @@ impl<'s> Checker<'s> {
     /// Checks `item in list`.
     fn inside(
         &self,
+        expression: &IdedExpr,
         (left, right): (&IdedExpr, &IdedExpr),
         (item, list): (&Type, &Type),
     ) -> Checked {
@@ -144,17 +160,16 @@ impl<'s> Checker<'s> {
             let message =
                 format!("expected an item of the {list} before \"in\", got {item}{written}");
             let error = self.syntax.error(left, message);
-            return Err(match converted((left, item), (right, list)) {
-                Some((before, code)) => self.suggest(error, before, &code),
-                None => error,
-            });
+            return Err(self.suggest(error, expression, converted((left, item), (right, list))));
         }
         let message = format!("expected a list or a map after \"in\", got {list}");
         let error = self.syntax.error(right, message);
         Err(match (spelling(left), spelling(right)) {
-            (Some(part), Some(whole)) if *list == Type::Text => {
-                self.suggest(error, "write", &format!("{whole}.contains({part})"))
-            }
+            (Some(part), Some(whole)) if *list == Type::Text => self.suggest(
+                error,
+                expression,
+                [("write", format!("{whole}.contains({part})"))],
+            ),
             _ => error.help("write a list in brackets, as in tier in ['free', 'pro']"),
         })
     }
@@ -177,14 +192,49 @@ impl<'s> Checker<'s> {
             show(right, second)
         );
         let error = self.syntax.error(expression, message);
-        let fixed = cure(symbol, (left, first), (right, second));
-        match fixed {
-            Some((before, code)) => self.suggest(error, before, &code),
-            None if matches!((first, second), (Type::Map(_), _) | (_, Type::Map(_))) => {
-                error.help("compare the members of the map one by one")
-            }
-            None => error,
+        let fixed = cures(symbol, (left, first), (right, second));
+        if fixed.is_empty() && matches!((first, second), (Type::Map(_), _) | (_, Type::Map(_))) {
+            return error.help("compare the members of the map one by one");
         }
+        self.suggest(error, expression, fixed)
+    }
+
+    /// Finds a value of the request in quotes, which is a text: `'query.a' == 'b'`.
+    fn quoted_value(
+        &self,
+        expression: &'s IdedExpr,
+        operator: Operator,
+        of: &'s [IdedExpr],
+    ) -> Result<(), ConditionError> {
+        let is_relation = matches!(
+            operator,
+            Operator::Equality | Operator::Order | Operator::In
+        );
+        let texts = of.iter().flat_map(|one| match &one.expr {
+            Expr::List(list) => list.elements.iter().collect(),
+            _ => vec![one],
+        });
+        let mut texts = texts.filter(|_| is_relation);
+        if !texts.clone().all(is_literal) {
+            return Ok(());
+        }
+        let named = texts.find_map(|one| {
+            let value = Syntax::parse(literal(one)?).ok()?;
+            let reference = reference(value.root())?;
+            let is_value = reference.root == Root::Tier || !reference.path.is_empty();
+            is_value.then_some((one, value))
+        });
+        let Some((text, value)) = named else {
+            return Ok(());
+        };
+        let message = format!(
+            "\"{}\" in quotes is a text, not a value of the request",
+            value.text
+        );
+        let error = self.syntax.error(text, message);
+        let code = replaced(expression, text, (&value.text, value.root()));
+        let cure = code.map(|code| ("remove the quotes:", code));
+        Err(self.suggest(error, expression, cure))
     }
 
     /// Finds a name with a hyphen, which reads as a subtraction: `header.x-client`.
@@ -209,7 +259,8 @@ impl<'s> Checker<'s> {
         let error = self
             .syntax
             .error(left, format!("\"-\" in {whole}.{name} is a subtraction"));
-        Err(self.suggest(
+        // The rest of the name is a part of another operation, so it is not replaced.
+        Err(self.suggest_alone(
             error,
             "for a name with \"-\", write",
             &format!("{whole}['{name}']"),
@@ -235,100 +286,6 @@ fn combined(operator: Operator, first: &Type, second: &Type) -> Option<Type> {
 fn is_ordered(first: &Type, second: &Type) -> bool {
     let orders = |one: &Type| one.is_number() || matches!(one, Type::Text | Type::Dyn);
     orders(first) && orders(second) && first.is_comparable(second)
-}
-
-/// Returns what to write instead of an operation on a text and another type, or on two types of numbers: words, and the
-/// expression after them.
-fn cure(
-    symbol: &str,
-    (left, first): (&IdedExpr, &Type),
-    (right, second): (&IdedExpr, &Type),
-) -> Option<(&'static str, String)> {
-    let (mut one, mut other) = (spelling(left)?, spelling(right)?);
-    let names_type = |of: &IdedExpr| literal(of).is_some_and(|name| TYPE_NAMES.contains(&name));
-    // Texts are added to texts. For other operators, the side that is not written out is converted.
-    let converts_left = match (first, second) {
-        (Type::Null, Type::Text) => return Some(absent(&other, right)),
-        (Type::Text, Type::Null) => return Some(absent(&one, left)),
-        (Type::Name, Type::Text) if names_type(right) => {
-            return Some(("write", format!("{one} {symbol} {}", literal(right)?)));
-        }
-        (Type::Text, Type::Name) if names_type(left) => {
-            return Some(("write", format!("{} {symbol} {other}", literal(left)?)));
-        }
-        // Tiers have names, which are no numbers.
-        (Type::Text, _) if one == "tier" && symbol != "+" => return Some(tier()),
-        (_, Type::Text) if other == "tier" && symbol != "+" => return Some(tier()),
-        (Type::Text, _) => symbol != "+" && !is_literal(left),
-        (_, Type::Text) => symbol == "+" || is_literal(right),
-        _ => first.is_number(),
-    };
-    let (value, wanted) = match converts_left {
-        true => (&mut one, second),
-        false => (&mut other, first),
-    };
-    let function = match wanted {
-        Type::Text | Type::Int | Type::Uint | Type::Double | Type::Bool if symbol != "? :" => {
-            wanted
-        }
-        _ => return None,
-    };
-    *value = format!("{function}({value})");
-    Some(("write", format!("{one} {symbol} {other}")))
-}
-
-/// Returns what to write instead of a search in a list whose items have another type: words, and the expression after
-/// them.
-fn converted(
-    (left, item): (&IdedExpr, &Type),
-    (right, list): (&IdedExpr, &Type),
-) -> Option<(&'static str, String)> {
-    let (Type::List(of), Expr::List(items)) = (list, &right.expr) else {
-        return None;
-    };
-    let (written, is_text) = (spelling(left)?, *item == Type::Text);
-    let converts =
-        is_text && (of.is_number() || **of == Type::Bool) || item.is_number() && **of == Type::Text;
-    if !converts || is_literal(left) {
-        return None;
-    }
-    if written == "tier" {
-        return Some(tier());
-    }
-    let items: Option<Vec<_>> = items.elements.iter().map(spelling).collect();
-    let items = items?.join(", ");
-    Some(("write", format!("{of}({written}) in [{items}]")))
-}
-
-/// Returns the help for a comparison of a text with `null`: words, and the expression after them.
-fn absent(written: &str, value: &IdedExpr) -> (&'static str, String) {
-    match member(value) {
-        Some((_, name)) if written.ends_with(']') => {
-            let of = member(value)
-                .and_then(|(of, _)| spelling(of))
-                .unwrap_or_default();
-            (ABSENT, format!("!({} in {of})", quoted(name)))
-        }
-        Some(_) => (ABSENT, format!("!has({written})")),
-        None => (
-            "a string is never null; compare it, as in",
-            format!("{written} == ''"),
-        ),
-    }
-}
-
-/// Returns the help for a comparison of the tier with another type: words, and the expression after them.
-fn tier() -> (&'static str, String) {
-    (
-        "compare it with the name of a tier, as in",
-        "tier == 'free'".to_owned(),
-    )
-}
-
-const ABSENT: &str = "a string is never null; if it may be missing, write";
-
-const fn is_literal(expression: &IdedExpr) -> bool {
-    matches!(expression.expr, Expr::Literal(_))
 }
 
 fn joined(types: &[Type]) -> String {
@@ -376,7 +333,7 @@ pub(super) fn spelling(expression: &IdedExpr) -> Option<String> {
     })
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let escaped = text.replace('\\', "\\\\").replace('\'', "\\'");
     format!("'{escaped}'")
 }

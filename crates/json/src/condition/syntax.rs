@@ -301,7 +301,7 @@ const UNSUPPORTED: [(&str, &str, &str); 6] = [
     (
         "unsupported syntax",
         "optional values (\"?\") are not supported",
-        "write has(query.page) ? query.page : '1'",
+        "test for the value first, as in has(query.page) && query.page == '1'",
     ),
     (
         "simple name",
@@ -337,8 +337,16 @@ fn reworded(text: &str, error: &ParseError) -> ConditionError {
     // Only syntax errors quote the condition, in which anything may be written.
     let is_syntax = error.msg.starts_with("Syntax error");
     let mut unsupported = UNSUPPORTED.iter().filter(|_| !is_syntax);
-    if let Some((_, message, help)) = unsupported.find(|(part, ..)| error.msg.contains(part)) {
-        return ConditionError::new(*message, column).help(*help);
+    if let Some((part, message, help)) = unsupported.find(|(part, ..)| error.msg.contains(part)) {
+        let number = rest
+            .split(|one: char| !one.is_alphanumeric() && !"+-.".contains(one))
+            .next();
+        let is_double = number.is_some_and(|number| number.contains(['.', 'e', 'E']));
+        let help = match *part == "literal" && is_double {
+            true => "a double is less than 1.8e308",
+            false => help,
+        };
+        return ConditionError::new(*message, column).help(help);
     }
     if error.msg.starts_with("Syntax error: OtherError") || error.msg.starts_with("error recovery")
     {
@@ -346,14 +354,43 @@ fn reworded(text: &str, error: &ParseError) -> ConditionError {
         return ConditionError::new(message, column).help("split the condition");
     }
     if rest.starts_with(['"', '\'']) && error.msg.contains("token recognition error") {
-        let is_closed = rest.chars().skip(1).any(|one| rest.starts_with(one));
+        let inside = || rest.chars().skip(1);
+        let is_closed = inside().any(|one| rest.starts_with(one));
+        let has_break = inside()
+            .take_while(|one| !rest.starts_with(*one))
+            .any(|one| one == '\n');
         let (message, help) = match is_closed {
+            true if has_break => (
+                "a string must not contain a line break",
+                "close the string on its line, or write \\n for the line break",
+            ),
             true => ("unknown escape in a string", "write \\\\ for a backslash"),
             false => ("a string has no closing quote", "add the quote"),
         };
         return ConditionError::new(message, column).help(help);
     }
+    if let Some(number) = unfinished_number(text, column) {
+        return number;
+    }
     unexpected(token(&rest), column)
+}
+
+/// Returns the error for a number that ends with a dot before the unexpected character at `column`.
+fn unfinished_number(text: &str, column: usize) -> Option<ConditionError> {
+    let before: String = text.chars().take(column - 1).collect();
+    let number = before.trim_end().strip_suffix('.')?;
+    let start = number.trim_end_matches(|one: char| one.is_ascii_digit());
+    let digits = &number[start.len()..];
+    if digits.is_empty()
+        || start.ends_with(|one: char| one.is_alphanumeric() || "_.]".contains(one))
+    {
+        return None;
+    }
+    let error = ConditionError::new(
+        format!("expected a digit after \"{digits}.\""),
+        start.chars().count() + 1,
+    );
+    Some(error.help(format!("write {digits}.0")))
 }
 
 /// Returns the error for a token that is not expected, or for the end of the condition.
@@ -366,6 +403,13 @@ fn unexpected(token: &str, column: usize) -> ConditionError {
             error.help("write the condition in CEL, as in has(query.page) && tier != 'free'")
         }
         "=" => error.help("write == to compare"),
+        "&" | "AND" => error.help("write && for \"and\""),
+        "OR" => error.help("write || for \"or\""),
+        "NOT" => error.help("write ! for \"not\""),
+        "@" | "$" => error.help("write names without a sign, as in tier or query.page"),
+        "`" | "\u{2018}" | "\u{2019}" | "\u{201c}" | "\u{201d}" => {
+            error.help("write texts in straight quotes, as in 'free'")
+        }
         word if RESERVED.contains(&word) => error.help(
             "the word is reserved; write a name with it in brackets, as in header['x-forwarded-for']",
         ),

@@ -243,25 +243,46 @@ impl fmt::Debug for Reference {
 
 /// The error returned for text that is not a valid template.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TemplateError(Cow<'static, str>);
+pub struct TemplateError {
+    message: Cow<'static, str>,
+    column: Option<usize>,
+    lone_name: Option<String>,
+}
 
 impl TemplateError {
     fn new(message: impl Into<Cow<'static, str>>) -> Self {
-        Self(message.into())
+        Self {
+            message: message.into(),
+            column: None,
+            lone_name: None,
+        }
     }
 
     /// Adds the text that has the error, before the advice of the message.
     fn got(self, text: &str) -> Self {
-        Self::new(match self.0.split_once("; ") {
+        Self::new(match self.message.split_once("; ") {
             Some((error, advice)) => format!("{error}, got \"{text}\"; {advice}"),
-            None => format!("{}, got \"{text}\"", self.0),
+            None => format!("{}, got \"{text}\"", self.message),
         })
+    }
+
+    /// Returns the number of the character at which the mistake begins, counted from 1, or `None` if the mistake is not at
+    /// a brace or a placeholder.
+    #[must_use]
+    pub const fn column(&self) -> Option<usize> {
+        self.column
+    }
+
+    /// Returns the name in a placeholder such as `{id}`, which has only a name. Returns `None` for other mistakes.
+    #[must_use]
+    pub fn lone_name(&self) -> Option<&str> {
+        self.lone_name.as_deref()
     }
 }
 
 impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.message)
     }
 }
 
@@ -271,29 +292,51 @@ impl Template {
     /// Parses `text`, and adds its placeholders to `references`.
     ///
     /// # Errors
-    /// Returns an error if a brace is unmatched, or if a placeholder does not name a value.
+    /// Returns the first mistake: a brace is unmatched, or a placeholder does not name a value.
     fn parse(text: &str, references: &mut Vec<Reference>) -> Result<Self, TemplateError> {
-        let mut template = Self::default();
+        let (template, errors) = Self::parse_all(text, references);
+        match errors.into_iter().next() {
+            Some(error) => Err(error),
+            None => Ok(template),
+        }
+    }
+
+    /// Parses `text` as [`parse`](Self::parse) does, and returns all mistakes. A template with mistakes lacks their text.
+    fn parse_all(text: &str, references: &mut Vec<Reference>) -> (Self, Vec<TemplateError>) {
+        let (mut template, mut errors) = (Self::default(), Vec::new());
         let mut rest = text;
         while let Some(brace) = rest.find(['{', '}']) {
             template.text(&rest[..brace]);
             let (opens, after) = (rest.as_bytes()[brace] == b'{', &rest[brace + 1..]);
             let doubled = if opens { "{" } else { "}" };
+            let column = text[..text.len() - rest.len() + brace].chars().count() + 1;
+            let mut report = |error| {
+                errors.push(TemplateError {
+                    column: Some(column),
+                    ..error
+                });
+            };
             if let Some(after) = after.strip_prefix(doubled) {
                 template.text(doubled);
                 rest = after;
             } else if let (true, Some(end)) = (opens, after.find('}')) {
-                template.parts.push(Part::Value(references.len()));
-                references.push(Reference::parse(&after[..end])?);
+                match Reference::parse(&after[..end]) {
+                    Ok(reference) => {
+                        template.parts.push(Part::Value(references.len()));
+                        references.push(reference);
+                    }
+                    Err(error) => report(error),
+                }
                 rest = &after[end + 1..];
             } else {
-                return Err(TemplateError::new(format!(
+                report(TemplateError::new(format!(
                     "unmatched \"{doubled}\"; write \"{doubled}{doubled}\" for a literal brace"
                 )));
+                rest = after;
             }
         }
         template.text(rest);
-        Ok(template)
+        (template, errors)
     }
 
     /// Appends literal text.
@@ -434,6 +477,12 @@ impl Reference {
             (Root::Query | Root::Header | Root::Route, _) => Err(TemplateError::new(format!(
                 "{{{root}}} takes exactly one name, as in {{{root}.name}}"
             ))),
+            (Root::Node(name), _) => Err(TemplateError {
+                lone_name: Some(name.clone()),
+                ..TemplateError::new(format!(
+                    "{{{name}}} names no value; write its source too, as in {{route.{name}}} or {{query.{name}}}"
+                ))
+            }),
             _ => Err(TemplateError::new(format!(
                 "{{{root}}} names no value; add a path, as in {{{root}.name}}"
             ))),
@@ -454,6 +503,29 @@ mod tests {
         assert_eq!(names, ["user.address.city", "tier"]);
         assert_eq!(references[0].default.as_deref(), Some("Rome"));
         assert!(template.parts[0] == Part::Text("/a/{x}/".into()));
+    }
+
+    #[test]
+    fn fault_j1_reports_every_mistake_of_a_template_at_its_place() {
+        let mut references = Vec::new();
+        let text = "é{id|1}/{query.a}/{{/{user..x}}/{tier.x}/{";
+        let (_, errors) = Template::parse_all(text, &mut references);
+        let found = errors
+            .iter()
+            .map(|error| (error.column().unwrap(), error.lone_name()));
+        let expected = [
+            (2, Some("id")),
+            (22, None),
+            (31, None),
+            (33, None),
+            (42, None),
+        ];
+        assert_eq!(found.collect::<Vec<_>>(), expected);
+        let message = errors[0].to_string();
+        assert!(
+            message.ends_with("as in {route.id} or {query.id}"),
+            "{message}"
+        );
     }
 
     #[test]

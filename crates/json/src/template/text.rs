@@ -42,6 +42,12 @@ impl TextTemplate {
         Ok(Self { text, references })
     }
 
+    /// Returns all mistakes in the placeholders and braces of `text`, in the order of the text.
+    #[must_use]
+    pub fn errors(text: &str) -> Vec<TemplateError> {
+        Template::parse_all(text, &mut Vec::new()).1
+    }
+
     /// Returns all placeholders, in the order of the text. [`Reference::node`] is `None`.
     pub fn references(&self) -> impl Iterator<Item = &Reference> {
         self.references.iter()

@@ -34,20 +34,28 @@ pub(in crate::config) fn check_conditions(
             continue;
         };
         let references = condition.references().iter();
-        let mut wrong = references.filter_map(|(reference, column)| {
+        let wrong = references.filter_map(|(reference, column)| {
             let problem = wrong_reference(name, reference, parameters, auth.is_some())?;
             Some((problem, *column))
         });
-        let problem = wrong
-            .next()
-            .or_else(|| unknown_tier(condition, &known, reader));
+        let problems: Vec<_> = wrong
+            .chain(unknown_tiers(condition, &known, reader))
+            .collect();
         let reader = reader.at("when");
-        if let Some(((code, message, help), column)) = problem {
-            let reader = reader.at_character(column);
-            reader.error_with_help(code, message, Some(help));
+        if !problems.is_empty() {
+            for ((code, message, help), column) in problems {
+                let reader = reader.at_character(column);
+                reader.error_with_help(code, message, Some(help));
+            }
         } else if has_known_tiers(condition, &known)
-            && let Some((code, message, help)) =
-                never_runs(name, node, condition, possible, auth, &names.outcomes)
+            && let Some((code, message, help)) = never_runs(
+                name,
+                node,
+                condition,
+                (&known, possible),
+                auth,
+                &names.outcomes,
+            )
         {
             reader.error_with_help(code, message, Some(help));
         }
@@ -63,28 +71,31 @@ fn has_known_tiers(condition: &Condition, known: &[&str]) -> bool {
 /// Code, message and help of a diagnostic.
 type Problem = (&'static str, String, String);
 
-/// Returns the problem of a condition that compares the tier with one that is not in `known`, and the number of its
+/// Returns the problems of a condition that compares the tier with one that is not in `known`, each with the number of its
 /// first character.
-fn unknown_tier(
+fn unknown_tiers(
     condition: &Condition,
     known: &[&str],
     reader: &ValueReader<'_>,
-) -> Option<(Problem, usize)> {
+) -> Vec<(Problem, usize)> {
     let is_unknown = |tier: &str| !known.contains(&tier) && !reader.may_define("tiers", tier);
-    let mut compared = condition.tiers().into_iter();
-    let (tier, column) = compared.find(|(tier, _)| is_unknown(tier))?;
-    let help = known_names(tier, known.iter().copied());
-    let help = help.unwrap_or_else(|| "define it under tiers".to_owned());
-    let message = format!("unknown tier \"{tier}\"");
-    Some((("unknown_name", message, help), column))
+    let compared = condition.tiers().into_iter();
+    let unknown = compared.filter(|(tier, _)| is_unknown(tier));
+    let problems = unknown.map(|(tier, column)| {
+        let help = known_names(tier, known.iter().copied());
+        let help = help.unwrap_or_else(|| "define it under tiers".to_owned());
+        let message = format!("unknown tier \"{tier}\"");
+        (("unknown_name", message, help), column)
+    });
+    problems.collect()
 }
 
-/// Returns the problem of a condition that holds in none of the `possible` tiers that run `node`.
+/// Returns the problem of a condition that holds in none of the `possible` tiers that run `node`. `known` are all tiers.
 fn never_runs(
     name: &str,
     node: &Node,
     condition: &Condition,
-    possible: &[&str],
+    (known, possible): (&[&str], &[&str]),
     auth: Option<&RouteAuth>,
     outcomes: &Outcomes,
 ) -> Option<Problem> {
@@ -92,12 +103,16 @@ fn never_runs(
     let reached: Vec<&str> = reached.collect();
     // A node that no caller reaches is reported with its tiers.
     let never = !reached.is_empty() && outcomes.never_holds(condition, &reached);
+    // The tier is no reason if the condition holds in no other one either.
+    let compared = condition.tiers().into_iter().map(|(tier, _)| tier);
+    let others = known.iter().copied().chain(compared).chain([OTHER_TIER]);
+    let others: Vec<&str> = others.collect();
     let fails = |tier: &&str| matches!(outcomes.of(condition, tier), Some(Err(_)));
     never.then(|| {
         let (why, help) = if reached.iter().all(fails) {
             let help = "change the operation that no value supports, or remove the node";
             ("is an error in every request".to_owned(), help)
-        } else if condition.references().is_empty() {
+        } else if outcomes.never_holds(condition, &others) {
             let help = "change the condition, or remove the node";
             ("never holds".to_owned(), help)
         } else {
@@ -109,6 +124,9 @@ fn never_runs(
         ("never_runs", message, help.into())
     })
 }
+
+/// A tier that no file has.
+const OTHER_TIER: &str = "\u{0}";
 
 /// Returns the reason why callers are in no other tier, and a change.
 const fn tiers_of_callers(is_limited: bool, has_auth: bool) -> (&'static str, &'static str) {

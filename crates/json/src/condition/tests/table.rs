@@ -97,7 +97,7 @@ const TABLE: &[(&str, Outcome)] = &[
     ("true + true", Refused(1, "bool (true) and bool (true)", "")),
     ("tier == 1", Refused(1, "string (tier) and int (1)", "the name of a tier, as in tier == 'free'")),
     ("header['x-a'] == null", Refused(1, "string (header['x-a']) and null", "write !('x-a' in header)")),
-    ("jwt.n // 2 == 1 && tier = 'x'", Refused(7, "\"//\" begins a comment", "write / to divide")),
+    ("jwt.n // 2 == 1 && tier = 'x'", Refused(7, "\"//\" is not CEL", "write jwt.n / 2 == 1 && tier == 'x'")),
     ("tier == 'http://x' // a comment", Refused(20, "\"//\" begins a comment", "on a line of its own")),
     ("// A comment, it's fine.\ntier == 'pro' && // another\ntrue", Holds(true)),
     ("True && query == 1", Refused(1, "unknown name \"True\"", "write true")),
@@ -113,7 +113,7 @@ const TABLE: &[(&str, Outcome)] = &[
     ("tier == 'a' ? true : 'b'", Refused(1, "got bool (true) and string ('b')", "")),
     ("'app' in query.name", Refused(10, "expected a list or a map after \"in\"", "write query.name.contains('app')")),
     ("query.page in [1, 2]", Refused(1, "an item of the list(int) before \"in\", got string (query.page)", "write int(query.page) in [1, 2]")),
-    ("!(query.flag in [true])", Refused(3, "got string (query.flag)", "write bool(query.flag) in [true]")),
+    ("!(query.flag in [true])", Refused(3, "got string (query.flag)", "write !(bool(query.flag) in [true])")),
     ("int(query.page) in ['1']", Refused(1, "got int (int(query.page))", "write string(int(query.page)) in ['1']")),
     ("tier in [1]", Refused(1, "got string (tier)", "the name of a tier, as in tier == 'free'")),
     ("1 in ['a']", Refused(1, "expected an item of the list(string)", "")),
@@ -122,6 +122,46 @@ const TABLE: &[(&str, Outcome)] = &[
     ("query[1] == 'a'", Refused(7, "expected a name of type string in brackets, got int", "")),
     ("tier[0] == 'p'", Refused(1, "expected a list or a map before \"[\", got string", "")),
     ("tier.exists(one, one == 'a')", Refused(1, "expected a list, got string (tier)", "")),
+    // A help is written for the whole comparison.
+    ("query.a + 1 == 2", Refused(1, "got string (query.a) and int (1)", "write int(query.a) + 1 == 2")),
+    ("query.a + 1 == '21'", Refused(1, "got string (query.a) and int (1)", "write query.a + string(1) == '21'")),
+    ("1 + query.a > body.n && true", Refused(1, "for \"+\"", "write 1 + int(query.a) > body.n")),
+    ("tier == 'a' || !(query.a * 2 < 5)", Refused(18, "for \"*\"", "write !(int(query.a) * 2 < 5)")),
+    ("query.a * 2 == 'x'", Refused(1, "for \"*\"", "")),
+    ("query.page != null", Refused(1, "string (query.page) and null", "write has(query.page)")),
+    ("header['x-a'] != null", Refused(1, "string (header['x-a']) and null", "write 'x-a' in header")),
+    ("query.page < null", Refused(1, "string (query.page) and null", "")),
+    ("!tier || true", Refused(2, "expected bool", "compare the value, as in !(tier == 'a')")),
+    ("jwt.roles.exists(r, size(r) == query.n)", Refused(21, "int (size(r))", "write size(r) == int(query.n)")),
+    // Values of the request in quotes.
+    ("'query.a' == 'b'", Refused(1, "\"query.a\" in quotes is a text", "remove the quotes: query.a == 'b'")),
+    ("'free' != 'tier' && true", Refused(11, "\"tier\" in quotes is a text", "remove the quotes: 'free' != tier")),
+    ("'jwt.sub' in ['a', 'b']", Refused(1, "\"jwt.sub\" in quotes", "remove the quotes: jwt.sub in ['a', 'b']")),
+    ("'tier == \"a\"'", Refused(1, "of type bool, got string", "remove the quotes: tier == \"a\"")),
+    ("'a' == 'b' || body.kind == 'query.a'", Missing("body.kind")),
+    // Words and signs of other languages.
+    ("body.x == nil", Refused(11, "\"nil\" is not CEL", "write body.x == null")),
+    ("query.x != NULL", Refused(12, "\"NULL\" is not CEL", "write has(query.x)")),
+    ("body.x == undefined", Refused(11, "\"undefined\" is not CEL", "write !has(body.x)")),
+    ("tier == undefined", Refused(9, "unknown name \"undefined\"", "as in !has(query.page)")),
+    ("body.x == TRUE || body.x == False", Refused(11, "\"TRUE\" is not CEL", "write body.x == true || body.x == false")),
+    ("tier == 'a' AND NOT has(query.b)", Refused(13, "\"AND\" is not CEL", "write tier == 'a' && !has(query.b)")),
+    ("tier == 'a' & query.b <> 'c' | true", Refused(13, "\"&\" is not CEL", "write tier == 'a' && query.b != 'c' || true")),
+    ("tier === 'a' || tier !== 'b'", Refused(6, "\"===\" is not CEL", "write tier == 'a' || tier != 'b'")),
+    ("tier == \u{2018}a\u{2019}", Refused(9, "is not CEL", "write tier == 'a'")),
+    ("tier == `it's`", Refused(9, "is not CEL", "write tier == 'it\\'s'")),
+    ("{query.a} == 'b'", Refused(1, "\"{\" is not CEL", "write query.a == 'b'")),
+    ("body?.a == 1 && body.b?.c == 2", Refused(5, "\"?.\" is not CEL", "write has(body.a) && body.a == 1 && (has(body.b.c) && body.b.c == 2)")),
+    ("@tier == 'a'", Refused(1, "unexpected \"@\"", "without a sign")),
+    ("tier == `a", Refused(9, "unexpected \"`\"", "straight quotes")),
+    // Numbers and texts that are not whole.
+    ("1. == body.x", Refused(1, "expected a digit after \"1.\"", "write 1.0")),
+    ("true && body.x == 12.", Refused(19, "expected a digit after \"12.\"", "write 12.0")),
+    ("1e400 > 1.0", Refused(1, "within the range", "a double is less than 1.8e308")),
+    ("tier == 'a\n  b'", Refused(9, "must not contain a line break", "write \\n")),
+    // Maps as a whole.
+    ("query.all()", Refused(1, "\"all\" has other arguments", "has(query.name)")),
+    ("header.exists(one, one == 'a')", Refused(1, "expected a list, got map", "'x-client' in header")),
     // Names and functions.
     ("user.plan == 'x'", Refused(1, "unknown name \"user\"", "only the request of the caller")),
     ("'é' == tier || tier == free", Refused(24, "unknown name \"free\"", "in quotes, as in 'free'")),
@@ -135,8 +175,8 @@ const TABLE: &[(&str, Outcome)] = &[
     ("tier.matches('a.*')", Refused(1, "unknown function \"matches\"", "startsWith, endsWith or contains")),
     ("lower(tier) == 'a'", Refused(1, "unknown function \"lower\"", "did you mean \"lowerAscii\"?")),
     ("contains(tier, 'a')", Refused(1, "called in another form", "string.contains(string)")),
-    ("tier.contains(1)", Refused(15, "expected string.contains(string), got int (1)", "write '1'")),
-    ("size(query) == 1", Refused(6, "expected size(string|list), got map(string, string)", "")),
+    ("tier.contains(1)", Refused(15, "expected string.contains(string), got int (1)", "write tier.contains('1')")),
+    ("size(query) == 1", Refused(6, "expected size(string|list), got map(string, string)", "as in has(query.name) && query.name == 'a'")),
     ("int() == 1", Refused(1, "got 0 arguments", "")),
     ("has(has(query.page))", Refused(1, "has() expects a member", "has(query.page)")),
     ("true && has( ( has (query.page) ) )", Refused(9, "has() expects a member", "has(query.page)")),
@@ -148,11 +188,11 @@ const TABLE: &[(&str, Outcome)] = &[
     ("dyn(tier) == 1", Refused(1, "unknown function \"dyn\"", "")),
     ("{'a': 1}.a == 1", Refused(1, "maps cannot be written", "one by one")),
     ("b'a' == b'a'", Refused(1, "bytes are not supported", "remove the b")),
-    ("query.?page == 'x'", Refused(6, "optional values", "has(query.page)")),
+    ("query.?page == 'x'", Refused(6, "\".?\" is not CEL", "write has(query.page) && query.page == 'x'")),
     // Text that is no expression.
     ("", Refused(1, "unexpected end of the condition", "missing after")),
     ("tier ==", Refused(8, "unexpected end of the condition", "missing after")),
-    ("tier = 'x'", Refused(6, "unexpected \"=\"", "write ==")),
+    ("tier = 'x'", Refused(6, "\"=\" is not CEL", "write tier == 'x'")),
     ("'é' == tier )", Refused(13, "unexpected \")\"", "")),
     ("tier == 'x", Refused(9, "no closing quote", "add the quote")),
     ("body.in == 1", Refused(6, "\"in\" is not CEL", "write body['in'] == 1")),
@@ -207,4 +247,14 @@ fn every_expression_of_the_table_has_its_outcome() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn parse_all_returns_the_mistakes_of_each_operand_in_their_order() {
+    let text =
+        "query.a == 1 && (tier || has(jwt.x)) && lower(tier) == 'x' && !(2 in [user.id, teir])";
+    let errors = Condition::parse_all(text).unwrap_err();
+    let columns: Vec<_> = errors.iter().map(|error| error.column).collect();
+    assert_eq!(columns, [1, 18, 41, 71, 80]);
+    assert_eq!(Condition::parse(text).unwrap_err(), errors[0]);
 }

@@ -1,5 +1,10 @@
-//! Rewrites conditions of the language before CEL, a part of Jinja, for the messages about them.
+//! Rewrites conditions of the language before CEL, a part of Jinja, for the messages about them. Operators, constants and
+//! quotes of other languages are rewritten too.
 
+mod tokens;
+
+use self::tokens::{FORMER_OPERATORS, foreign_text, in_lower_case, is_value, tokens};
+pub(super) use self::tokens::{UNDEFINED, constant};
 use super::{Condition, syntax::RESERVED};
 
 /// Maximum nesting of a condition that is rewritten.
@@ -32,8 +37,10 @@ pub(super) fn rewrite(text: &str) -> Option<Former<'_>> {
         place: 0,
         depth: 0,
         former: None,
+        guards: Vec::new(),
     };
     let rewritten = rewriter.expression(CHOICE)?;
+    let rewritten = rewriter.guarded(rewritten);
     let is_whole = rewriter.place == rewriter.tokens.len();
     let (offset, token) = *rewriter.tokens.get(rewriter.former?)?;
     let is_former = is_whole && Condition::compile(&rewritten.text).is_ok();
@@ -103,6 +110,8 @@ struct Rewriter<'t> {
     depth: usize,
     /// The index of the first token that CEL does not have.
     former: Option<usize>,
+    /// The tests for the values that `?.` reads in the comparison that is rewritten.
+    guards: Vec<String>,
 }
 
 impl<'t> Rewriter<'t> {
@@ -112,7 +121,21 @@ impl<'t> Rewriter<'t> {
 
     /// Returns the token at `place`, or an empty text after the last one.
     fn at(&self, place: usize) -> &'t str {
-        self.tokens.get(place).map_or("", |(_, token)| token)
+        let token = |place: usize| self.tokens.get(place).map_or("", |(_, token)| token);
+        // After a dot, a word is a name.
+        match place.checked_sub(1).map(token) {
+            Some(".") => token(place),
+            _ => in_lower_case(token(place)),
+        }
+    }
+
+    /// Returns `value` after the tests for the values that `?.` reads in it.
+    fn guarded(&mut self, value: Rewritten) -> Rewritten {
+        let guards = std::mem::take(&mut self.guards);
+        if guards.is_empty() {
+            return value;
+        }
+        Rewritten::new(format!("{} && {}", guards.join(" && "), value.at(AND)), AND)
     }
 
     /// Notes that CEL does not have the token at `place`.
@@ -123,6 +146,13 @@ impl<'t> Rewriter<'t> {
 
     fn next(&mut self) -> &'t str {
         let token = self.peek();
+        if self
+            .tokens
+            .get(self.place)
+            .is_some_and(|(_, written)| *written != token)
+        {
+            self.note_former(self.place);
+        }
         self.place += 1;
         token
     }
@@ -130,7 +160,9 @@ impl<'t> Rewriter<'t> {
     /// Skips the token if it is `token`, and returns `true` then.
     fn skip(&mut self, token: &str) -> bool {
         let is_next = self.peek() == token;
-        self.place += usize::from(is_next);
+        if is_next {
+            self.next();
+        }
         is_next
     }
 
@@ -152,17 +184,15 @@ impl<'t> Rewriter<'t> {
             self.next();
         }
         if operator == "if" {
-            let condition = self.expression(OR)?.at(OR);
-            let yes = left.at(OR);
-            let otherwise = self.skip("else").then(|| self.expression(CHOICE))??;
-            return Some(Rewritten::new(
-                format!("{condition} ? {yes} : {}", otherwise.text),
-                CHOICE,
-            ));
+            return self.choice(left);
         }
         let right = self.expression(level + 1)?;
-        let is_null = left.is_text() && right.text == "null";
-        Some(match operator {
+        let is_undefined = right.text == UNDEFINED;
+        let is_null = left.is_text() && right.text == "null" || is_undefined;
+        if is_undefined && left.member.is_none() {
+            return None;
+        }
+        let relation = match operator {
             "==" if is_null => left.absence(),
             "!=" if is_null => left.presence(),
             "not in" if right.is_text() => {
@@ -177,15 +207,30 @@ impl<'t> Rewriter<'t> {
                 let (left, right) = (left.at(level), right.at(level + 1));
                 Rewritten::new(format!("{left} {operator} {right}"), level)
             }
+        };
+        Some(match level {
+            RELATION => self.guarded(relation),
+            _ => relation,
         })
+    }
+
+    /// Rewrites the rest of `yes if condition else no`.
+    fn choice(&mut self, yes: Rewritten) -> Option<Rewritten> {
+        let condition = self.expression(OR)?.at(OR);
+        let yes = yes.at(OR);
+        let otherwise = self.skip("else").then(|| self.expression(CHOICE))??;
+        let text = format!("{condition} ? {yes} : {}", otherwise.text);
+        Some(Rewritten::new(text, CHOICE))
     }
 
     /// Returns the next token in CEL and its level, if it is an operator.
     fn operator(&self) -> Option<(&'t str, u8)> {
         Some(match self.peek() {
             "if" => ("if", CHOICE),
-            "or" | "||" => ("||", OR),
-            "and" | "&&" => ("&&", AND),
+            "or" | "||" | "|" => ("||", OR),
+            "and" | "&&" | "&" => ("&&", AND),
+            "=" | "===" => ("==", RELATION),
+            "<>" | "!==" => ("!=", RELATION),
             same @ ("==" | "!=" | "<" | "<=" | ">" | ">=" | "in") => (same, RELATION),
             "not" if self.at(self.place + 1) == "in" => ("not in", RELATION),
             "~" => ("+", SUM),
@@ -220,8 +265,14 @@ impl<'t> Rewriter<'t> {
         loop {
             value = match self.peek() {
                 "." => self.after_dot(value)?,
+                "?." | ".?" => {
+                    self.note_former(self.place);
+                    let value = self.after_dot(value)?;
+                    self.guards.push(value.presence().at(VALUE));
+                    value
+                }
                 "[" => self.after_bracket(value)?,
-                "|" => self.filter(value)?,
+                "|" if FILTERS.contains(&self.at(self.place + 1)) => self.filter(value)?,
                 "is" => self.test(value)?,
                 _ => return Some(value),
             };
@@ -232,6 +283,18 @@ impl<'t> Rewriter<'t> {
         match self.next() {
             "(" => self.in_brackets(")"),
             "[" => self.in_brackets("]"),
+            // A placeholder of a template.
+            "{" => {
+                self.note_former(self.place - 1);
+                let value = self.expression(CHOICE)?;
+                self.skip("}").then_some(value)
+            }
+            text if foreign_text(text).is_some() => {
+                self.note_former(self.place - 1);
+                let content = foreign_text(text)?;
+                let content = content.replace('\\', "\\\\").replace('\'', "\\'");
+                Some(Rewritten::new(format!("'{content}'"), VALUE))
+            }
             name if is_value(name) => {
                 let value = Rewritten::new(self.word(name), VALUE);
                 match self.peek() {
@@ -250,6 +313,9 @@ impl<'t> Rewriter<'t> {
 
     /// Returns the token before `place`, a value, in CEL.
     fn word(&mut self, name: &'t str) -> &'t str {
+        if name == UNDEFINED {
+            self.note_former(self.place - 1);
+        }
         match constant(name) {
             Some(constant) if self.peek() != "(" => {
                 self.note_former(self.place - 1);
@@ -385,58 +451,5 @@ impl<'t> Rewriter<'t> {
     }
 }
 
-/// Operators that CEL does not have, or that it writes in another way.
-const FORMER_OPERATORS: [&str; 6] = ["//", "and", "if", "not", "or", "~"];
-
-/// Returns the constant of CEL that `name` is in other languages.
-pub(super) fn constant(name: &str) -> Option<&'static str> {
-    match name {
-        "True" => Some("true"),
-        "False" => Some("false"),
-        "None" | "none" => Some("null"),
-        _ => None,
-    }
-}
-
-/// Returns `true` if `token` is a name, a number or a string.
-fn is_value(token: &str) -> bool {
-    let is_word =
-        |word: &str| !["else", "in", "is"].contains(&word) && !FORMER_OPERATORS.contains(&word);
-    token.starts_with(|first: char| first.is_alphanumeric() || "_'\"".contains(first))
-        && is_word(token)
-}
-
-/// Splits `text` into strings, words, numbers and operators, each with its offset in bytes.
-fn tokens(text: &str) -> Vec<(usize, &str)> {
-    let (mut tokens, mut rest) = (Vec::new(), text.trim_start());
-    while let Some(first) = rest.chars().next() {
-        let is_part = |one: char| one.is_alphanumeric() || one == '_';
-        let length = match first {
-            '"' | '\'' => quoted(rest, first),
-            '0'..='9' => rest
-                .find(|one| !is_part(one) && one != '.')
-                .unwrap_or(rest.len()),
-            _ if is_part(first) => rest.find(|one| !is_part(one)).unwrap_or(rest.len()),
-            _ => {
-                let double = ["==", "!=", "<=", ">=", "&&", "||", "//"];
-                let is_double = double.iter().any(|two| rest.starts_with(two));
-                if is_double { 2 } else { first.len_utf8() }
-            }
-        };
-        let (token, after) = rest.split_at(length);
-        tokens.push((text.len() - rest.len(), token));
-        rest = after.trim_start();
-    }
-    tokens
-}
-
-/// Returns the length of the string at the start of `text`, with its quotes.
-fn quoted(text: &str, quote: char) -> usize {
-    let mut is_escaped = true;
-    let end = text.find(|one| {
-        let is_end = one == quote && !is_escaped;
-        is_escaped = one == '\\' && !is_escaped;
-        is_end
-    });
-    end.map_or(text.len(), |end| end + 1)
-}
+/// The filters of the former language. Before another word, `|` is an operator.
+const FILTERS: [&str; 6] = ["default", "float", "int", "length", "lower", "upper"];
