@@ -4,6 +4,7 @@ use super::{
     diagnostic::{Acknowledged, Diagnostic, Severity},
     file::Acknowledgement,
     reader::ValueReader,
+    tree::{Kind, Tree},
     value::did_you_mean,
 };
 
@@ -30,7 +31,7 @@ pub(super) fn take_acknowledged(
     diagnostics.retain(|diagnostic| {
         let mut reason = None;
         for (one, used) in all.iter().zip(&mut used) {
-            if one.covers(diagnostic, &names) {
+            if one.covers(diagnostic, (reader.tree, &names)) {
                 *used = true;
                 reason = reason.or(Some(&one.reason.0.0));
             }
@@ -99,17 +100,78 @@ fn unmatched(
 }
 
 impl Acknowledgement {
-    fn covers(&self, diagnostic: &Diagnostic, names: &[Option<&str>]) -> bool {
-        let is_at = |path: &str| {
-            let at = self.at.as_deref().unwrap_or_default();
-            let rest = path.strip_prefix(at);
-            at.is_empty()
-                || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    /// Returns `true` if the file acknowledges the warning `diagnostic`. `file` is the file, with the names of its routes.
+    fn covers(&self, diagnostic: &Diagnostic, file: (&Tree, &[Option<&str>])) -> bool {
+        let is_at = || {
+            let Some(at) = &self.at else { return true };
+            let (at, path) = (steps(file.0, at), steps(file.0, &diagnostic.path));
+            let mut pairs = at.iter().zip(&path).enumerate();
+            at.len() <= path.len()
+                && pairs.all(|(place, (at, step))| {
+                    let is_route = place == 1 && path[0] == "routes";
+                    at == step || is_route && route_name(step, file.1) == Some(*at)
+                })
         };
-        diagnostic.severity == Severity::Warning
-            && diagnostic.code == self.rule.0.0
-            && (is_at(&diagnostic.path)
-                || named(&diagnostic.path, names).is_some_and(|path| is_at(&path)))
+        diagnostic.severity == Severity::Warning && diagnostic.code == self.rule.0.0 && is_at()
+    }
+}
+
+/// Returns the name of the route with a step such as `[0]`.
+fn route_name<'n>(step: &str, names: &[Option<&'n str>]) -> Option<&'n str> {
+    let index = step.strip_prefix('[')?.strip_suffix(']')?;
+    *names.get(index.parse::<usize>().ok()?)?
+}
+
+/// Splits a path into its keys and items, such as `routes`, `[0]` and `plan`. A key of the file with a dot is one step.
+fn steps<'p>(tree: &Tree, path: &'p str) -> Vec<&'p str> {
+    split(Some(tree), path).1
+}
+
+/// Returns the steps of `path`, and how many bytes of them name values inside `tree`. Of several ways to split the path,
+/// the one with most of them counts.
+fn split<'p>(tree: Option<&Tree>, path: &'p str) -> (usize, Vec<&'p str>) {
+    let path = path.strip_prefix('.').unwrap_or(path);
+    if path.is_empty() {
+        return (0, Vec::new());
+    }
+    let end = match path.strip_prefix('[') {
+        Some(_) => path.find(']').map_or(path.len(), |end| end + 1),
+        None => path.find(['.', '[']).unwrap_or(path.len()),
+    };
+    let known = tree.map(|tree| first_steps(tree, path)).unwrap_or_default();
+    let ways = known.into_iter().map(|(end, inside)| {
+        let (found, steps) = split(Some(inside), &path[end..]);
+        (end + found, end, steps)
+    });
+    let best = ways.max_by_key(|(found, end, _)| (*found, *end));
+    let (found, end, rest) = best.unwrap_or_else(|| (0, end, split(None, &path[end..]).1));
+    (found, [&[&path[..end]], &rest[..]].concat())
+}
+
+/// Returns the values inside `tree` to which the first step of `path` may lead, each with the end of the step.
+fn first_steps<'t>(tree: &'t Tree, path: &str) -> Vec<(usize, &'t Tree)> {
+    let names = |name: &str| {
+        let rest = path.strip_prefix(name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    match &tree.kind {
+        Kind::Scalar(_) => Vec::new(),
+        Kind::Map { members, .. } => {
+            let named = members.iter().filter(|(name, _)| names(name));
+            named
+                .map(|(name, (_, value))| (name.len(), value))
+                .collect()
+        }
+        Kind::List(items) => {
+            let steps = items.iter().enumerate().flat_map(|(index, item)| {
+                let name = item.members().and_then(|members| members.get("name"));
+                let name = name.and_then(|(_, name)| name.as_text());
+                let both = [Some(format!("[{index}]")), name.map(str::to_owned)];
+                both.into_iter().flatten().map(move |step| (step, item))
+            });
+            let steps = steps.filter(|(step, _)| names(step));
+            steps.map(|(step, item)| (step.len(), item)).collect()
+        }
     }
 }
 
@@ -118,4 +180,33 @@ fn named(path: &str, names: &[Option<&str>]) -> Option<String> {
     let (index, rest) = path.strip_prefix("routes[")?.split_once(']')?;
     let name = (*names.get(index.parse::<usize>().ok()?)?)?;
     Some(format!("routes.{name}{rest}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fault_j46_a_name_with_a_dot_is_one_step_of_a_path() {
+        let file = "downstreams: { x: { policy: p }, x.y: { policy: p }, x.y.z: {} }\n\
+                    routes: [{ name: a.b, plan: { n: { request: {} } } }, { name: a }]";
+        let tree = Tree::parse(file).unwrap();
+        for (path, expected) in [
+            ("downstreams.x.policy", "downstreams x policy"),
+            ("downstreams.x.y", "downstreams x.y"),
+            ("downstreams.x.y.policy", "downstreams x.y policy"),
+            ("downstreams.x.y.missing", "downstreams x.y missing"),
+            ("downstreams.x.y.z", "downstreams x.y.z"),
+            ("downstreams.x.other", "downstreams x other"),
+            (
+                "routes[0].plan.n.request.path",
+                "routes [0] plan n request path",
+            ),
+            ("routes.a.b.plan", "routes a.b plan"),
+            ("routes.a.match", "routes a match"),
+            ("none[2][3].x", "none [2] [3] x"),
+        ] {
+            assert_eq!(steps(&tree, path).join(" "), expected, "{path}");
+        }
+    }
 }

@@ -171,7 +171,8 @@ fn root(file: File, reader: &ValueReader<'_>) -> Config {
 fn check_routes(reader: &ValueReader<'_>, has_api: bool) {
     let has_routes = reader.has("routes")
         && !matches!(&reader.at("routes").tree.kind, Kind::List(items) if items.is_empty());
-    if reader.tree.members().is_some() && !has_api && !has_routes {
+    let is_misspelt = !reader.has("routes") && reader.has_unknown_list();
+    if reader.tree.members().is_some() && !has_api && !has_routes && !is_misspelt {
         reader.error(
             "missing",
             "nothing to serve: expected \"routes\" or \"orchestrate\"",

@@ -6,13 +6,14 @@ use std::{cell::RefCell, fmt::Display, path::PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tower_fanout_json::template::Root;
 
 pub(super) use self::library_errors::split_advice;
 use super::{
     diagnostic::{Diagnostic, Position, Severity},
     number::decimal,
     redact::{is_secret, redact_words},
-    schema,
+    schema::{self, Place},
     tree::{Kind, Tree},
 };
 
@@ -136,6 +137,7 @@ impl<'t> ValueReader<'t> {
             let help = Some("begin with \"version: 1\"".to_owned());
             return self.error_with_help("type", "the file is empty", help);
         }
+        let help = help.or_else(|| written_without(self.tree, expected));
         let written = self.tree.as_written();
         // A longer value may be a secret.
         let got = match &self.tree.kind {
@@ -175,7 +177,7 @@ impl<'t> ValueReader<'t> {
         let unset = self.find(&|tree| tree.unset().is_some()).into_iter();
         let unset = unset.filter_map(|value| {
             let unset = value.tree.unset()?;
-            value.error("variable", &unset.message);
+            value.error_with_help("variable", &unset.message, unset.help.clone());
             Some((value.position, unset.is_missing))
         });
         unset.collect()
@@ -335,17 +337,30 @@ impl<'t> ValueReader<'t> {
     }
 
     /// Returns `true` if the section of the file at the dotted path `section` may define `name`: it has the name, or is no
-    /// map. An error of the definition is reported there.
+    /// map, or an unknown key in its place has the name. An error of the definition is reported there.
     pub(super) fn may_define(&self, section: &str, name: &str) -> bool {
-        let mut value = self.root;
-        for step in section.split('.').chain([name]) {
+        let (mut value, mut place) = (self.root, Some(Place::root(schema::of_file())));
+        for step in section.split('.') {
             match value.members().map(|members| members.get(step)) {
                 Some(Some((_, member))) => value = member,
-                Some(None) => return false,
+                Some(None) => {
+                    let has_name =
+                        |tree: &Tree| tree.members().is_some_and(|all| all.contains_key(name));
+                    return unknown(value, place).any(has_name);
+                }
                 None => return true,
             }
+            place = place.and_then(|place| place.member(step));
         }
-        true
+        value
+            .members()
+            .is_none_or(|members| members.contains_key(name))
+    }
+
+    /// Returns `true` if an unknown key of the file has a list.
+    pub(super) fn has_unknown_list(&self) -> bool {
+        let place = Some(Place::root(schema::of_file()));
+        unknown(self.root, place).any(|tree| matches!(tree.kind, Kind::List(_)))
     }
 
     /// Returns the value at a dotted path below this one, or the closest enclosing value in the file.
@@ -406,4 +421,43 @@ impl<'t> ValueReader<'t> {
             root: self.root,
         }
     }
+}
+
+/// Returns the values of the keys of `map` that have no meaning at `place`.
+fn unknown<'t>(map: &'t Tree, place: Option<Place<'static>>) -> impl Iterator<Item = &'t Tree> {
+    let members = map.members().into_iter().flatten();
+    let is_unknown = move |name: &str| place.is_some_and(|place| place.member(name).is_none());
+    let unknown = members.filter(move |(name, _)| is_unknown(name));
+    unknown.map(|(_, (_, value))| value)
+}
+
+/// Returns a suggestion for a value of a wrong type that lacks quotes, a space after a colon, or any text.
+fn written_without(tree: &Tree, expected: &str) -> Option<String> {
+    let is_map = expected.starts_with("a map");
+    match &tree.kind {
+        Kind::Scalar(Value::Null) => Some("add a value, or remove the key".to_owned()),
+        Kind::Map { members, .. } => match members.first() {
+            Some((name, (_, value))) if members.len() == 1 && is_null(value) && !is_map => {
+                let root = name.split(['.', '|']).next().unwrap_or_default();
+                // Other text may be a secret.
+                let is_placeholder = Root::RESERVED.contains(&root);
+                let example = if is_placeholder { name } else { "…" };
+                Some(format!(
+                    "put a text with braces in quotes: \"{{{example}}}\""
+                ))
+            }
+            _ => None,
+        },
+        Kind::Scalar(Value::String(text)) if is_map && tree.is_plain() => {
+            let key = text.split_once(':').map(|(key, _)| key);
+            let is_word = |one: char| one.is_ascii_alphanumeric() || one == '_';
+            let is_key = key.is_some_and(|key| !key.is_empty() && key.chars().all(is_word));
+            is_key.then(|| "write a space after the \":\" of a key".to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn is_null(tree: &Tree) -> bool {
+    matches!(&tree.kind, Kind::Scalar(value) if value.is_null())
 }

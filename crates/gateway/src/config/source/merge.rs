@@ -11,7 +11,8 @@ use super::super::{
 /// Merges the files, of which there is at least one. Returns errors about files that are not maps too.
 ///
 /// Maps are merged by key, and lists are joined, in the order of the files. A key that two files set is repeated, as a
-/// key that one file sets twice. So is a name that two files define. Only `version` may be in several files.
+/// key that one file sets twice. So is a name that two files define. Only `version`
+/// and `$schema` may be in several files.
 pub(super) fn merge(trees: Vec<Tree>) -> (Tree, Vec<Diagnostic>) {
     let mut errors = Vec::new();
     let schema = schema::of_file();
@@ -25,7 +26,7 @@ pub(super) fn merge(trees: Vec<Tree>) -> (Tree, Vec<Diagnostic>) {
     }
     for mut tree in trees.filter(|tree| !is_empty(tree)) {
         check_map(&tree, &mut errors);
-        remove_version(&mut tree, &all);
+        errors.extend(remove_shared(&mut tree, &all));
         add(&mut all, tree, Some(Place::root(schema)), "", &mut errors);
     }
     (all, errors)
@@ -38,20 +39,35 @@ fn check_map(tree: &Tree, errors: &mut Vec<Diagnostic>) {
     }
 }
 
-/// Removes the version if an earlier file has the same.
-fn remove_version(tree: &mut Tree, earlier: &Tree) {
-    let version = |tree: &Tree| {
-        let (_, version) = tree.members()?.get("version")?;
-        Some(version.to_json())
+/// Removes the keys that each file may have: the version, and the address of the schema for editors. Returns an error if
+/// an earlier file has another version.
+fn remove_shared(tree: &mut Tree, earlier: &Tree) -> Option<Diagnostic> {
+    let first = earlier
+        .members()?
+        .get("version")
+        .map(|(_, version)| version);
+    let has_schema = earlier.members()?.contains_key("$schema");
+    let Kind::Map { members, .. } = &mut tree.kind else {
+        return None;
     };
-    if let Kind::Map { members, .. } = &mut tree.kind
-        && let Some(first) = version(earlier)
-        && members
-            .get("version")
-            .is_some_and(|(_, second)| second.to_json() == first)
-    {
-        members.shift_remove("version");
+    if has_schema {
+        members.shift_remove("$schema");
     }
+    let first = first?;
+    let (key, version) = members.shift_remove("version")?;
+    if version.to_json() == first.to_json() {
+        return None;
+    }
+    let message = format!(
+        "all files must have the same version, got {} and {}",
+        first.as_written(),
+        version.as_written()
+    );
+    Some(Diagnostic {
+        path: "version".to_owned(),
+        first: Some(first.position),
+        ..Diagnostic::error("invalid", key, message)
+    })
 }
 
 /// Adds a value to `all`, both of which are maps or lists at `place` and `path`. Other values are not added.

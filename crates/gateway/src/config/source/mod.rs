@@ -11,6 +11,7 @@ use std::{
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
+    string::FromUtf8Error,
 };
 
 pub(crate) use self::environment::Environment;
@@ -51,20 +52,50 @@ pub(super) fn load(path: &Path) -> Result<Vec<Text>, Report> {
 
 /// Reads the file at `path`.
 fn load_file(path: &Path) -> Result<Text, Report> {
-    let text = read(path).map_err(|error| unreadable(path, &error))?;
+    let bytes = read(path).map_err(|error| unreadable(path, &error))?;
+    let name = path.display().to_string();
+    let text = String::from_utf8(bytes).map_err(|error| not_text(&name, &error))?;
     Ok(Text {
-        name: path.display().to_string(),
+        name,
         folder: path.parent().map(Path::to_owned).unwrap_or_default(),
         text,
     })
 }
 
 /// Reads a file, but little more than a configuration may have.
-fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
     let file = File::open(path)?;
-    file.take(LARGEST as u64 + 1).read_to_string(&mut text)?;
-    Ok(text)
+    file.take(LARGEST as u64 + 1).read_to_end(&mut bytes)?;
+    // The last character of a file that is too large may be cut.
+    if bytes.len() > LARGEST
+        && let Err(error) = std::str::from_utf8(&bytes)
+        && error.error_len().is_none()
+    {
+        let cut = error.valid_up_to();
+        bytes[cut..].fill(b'?');
+    }
+    Ok(bytes)
+}
+
+/// Returns the report of a file that is not UTF-8, at its first byte that is not.
+fn not_text(name: &str, error: &FromUtf8Error) -> Report {
+    let bytes = error.as_bytes();
+    let valid = error.utf8_error().valid_up_to();
+    let before = String::from_utf8_lossy(&bytes[..valid]);
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    let position = Position {
+        line: before.matches('\n').count() + 1,
+        column: line.chars().count() + 1,
+        ..Position::START
+    };
+    let message = format!("expected UTF-8, got the byte 0x{:02x}", bytes[valid]);
+    let error = Diagnostic {
+        help: Some("save the file as UTF-8, or replace the character here".to_owned()),
+        ..Diagnostic::error("unreadable", position, message)
+    };
+    let source = Source::masked(name, &String::from_utf8_lossy(bytes));
+    Report::new(vec![source], vec![error])
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Report {

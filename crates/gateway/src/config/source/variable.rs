@@ -6,6 +6,7 @@ use super::Environment;
 #[derive(Clone, Debug)]
 pub(in super::super) struct Unset {
     pub(in super::super) message: String,
+    pub(in super::super) help: Option<String>,
     /// `true` if a variable is not set, and `false` if a reference is not valid.
     pub(in super::super) is_missing: bool,
 }
@@ -82,6 +83,7 @@ impl Unset {
     fn invalid(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
+            help: None,
             is_missing: false,
         }
     }
@@ -89,6 +91,10 @@ impl Unset {
     fn missing(name: &str, message: &str) -> Self {
         Self {
             message: format!("environment variable {name} is not set{message}"),
+            help: Some(format!(
+                "set it, name a file that has it with --env-file, or write a default as in ${{{name}:-default}}; \
+                 \"fanout check --allow-missing-env\" checks the rest of the file without it"
+            )),
             is_missing: true,
         }
     }

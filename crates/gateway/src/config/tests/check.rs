@@ -89,6 +89,16 @@ fn fault_j46_reports_acknowledgements_that_are_not_valid() {
 }
 
 #[test]
+fn fault_j46_an_acknowledgement_matches_whole_names() {
+    golden("j46_strict_dots");
+}
+
+#[test]
+fn fault_j56_reports_tags_in_conditions_and_before_values() {
+    golden("j56_");
+}
+
+#[test]
 fn fault_j48_values_with_missing_variables_are_left_out() {
     golden("j48_missing_env");
 }
@@ -100,6 +110,7 @@ fn fault_j49_names_both_places_of_what_two_files_set() {
     golden_folder("j49_wrong_value");
     golden_folder("j49_misspelt");
     golden_folder("j49_syntax");
+    golden_folder("j49_versions");
 }
 
 #[test]
