@@ -159,3 +159,34 @@ fn suggests_only_expressions_without_mistakes() {
     }
     assert!(count > 100, "{count} suggestions");
 }
+
+/// The code of a help has no mistakes in place of the whole comparison, also inside of another operation.
+#[test]
+fn suggests_only_code_that_can_stand_for_the_whole_comparison() {
+    let operands = "query.a|tier|body.n|type(body.id)|'int'|'query.a'|3|1.5|2u|true|nil|null|[1]|query|undefined";
+    let operators = [
+        "==", "!=", "<", "+", "-", "in", "&", "<>", "===", "AND", "?.",
+    ];
+    let around = [
+        "{} == 2",
+        "!({} == 'x') && true",
+        "tier == 'a' ? {} : false",
+    ];
+    let mut count = 0;
+    for left in operands.split('|') {
+        for right in operands.split('|') {
+            for (operator, around) in operators.into_iter().zip(around.into_iter().cycle()) {
+                let text = around.replace("{}", &format!("{left} {operator} {right}"));
+                let errors = Condition::parse_all(&text).err().unwrap_or_default();
+                for code in errors.into_iter().filter_map(|error| error.code) {
+                    count += 1;
+                    // The operand of a condition with another mistake may be no boolean.
+                    let compared = format!("({code}) == ({code})");
+                    let is_valid = [&code, &compared].map(|one| Condition::parse(one).is_ok());
+                    assert!(is_valid.contains(&true), "{text}: {code}");
+                }
+            }
+        }
+    }
+    assert!(count > 50, "{count}");
+}
