@@ -1,7 +1,7 @@
 //! Reports the mistakes in the templates of requests, each at its place.
 
 use serde_json::json;
-use tower_fanout_json::template::{RequestTemplate, TemplateError, TextTemplate};
+use tower_fanout_json::template::{RequestTemplate, Root, TemplateError, TextTemplate};
 
 use super::{
     reader::{ValueReader, split_advice},
@@ -37,11 +37,25 @@ impl Known<'_> {
                 let items = reader.list();
                 all(items.iter().map(|item| self.check_body(item)))
             }
+            Kind::Map { .. } if self.is_placeholder(reader) => {
+                let name = reader.tree.text_in_braces().unwrap_or_default();
+                let message = format!("{{{name}}} without quotes is a map");
+                let help = format!("put it in quotes: \"{{{name}}}\"");
+                reader.error_with_help("template", message, Some(help));
+                false
+            }
             Kind::Map { .. } => all(reader.entries().iter().map(|(name, value)| {
                 let is_valid = self.check_name(&reader.at_key(name), name);
                 self.check_body(value) && is_valid
             })),
         }
+    }
+
+    /// Returns `true` for a placeholder without quotes, such as `{route.id}`, which YAML reads as a map.
+    fn is_placeholder(&self, reader: &ValueReader<'_>) -> bool {
+        let name = reader.tree.text_in_braces();
+        let root = name.and_then(|name| name.split(['.', '|']).next());
+        root.is_some_and(|root| Root::RESERVED.contains(&root) || self.nodes.contains(&root))
     }
 
     /// Reports the mistake in the name of a member of a body.

@@ -436,18 +436,16 @@ fn written_without(tree: &Tree, expected: &str) -> Option<String> {
     let is_map = expected.starts_with("a map");
     match &tree.kind {
         Kind::Scalar(Value::Null) => Some("add a value, or remove the key".to_owned()),
-        Kind::Map { members, .. } => match members.first() {
-            Some((name, (_, value))) if members.len() == 1 && is_null(value) && !is_map => {
-                let root = name.split(['.', '|']).next().unwrap_or_default();
-                // Other text may be a secret.
-                let is_placeholder = Root::RESERVED.contains(&root);
-                let example = if is_placeholder { name } else { "…" };
-                Some(format!(
-                    "put a text with braces in quotes: \"{{{example}}}\""
-                ))
-            }
-            _ => None,
-        },
+        Kind::Map { .. } if !is_map => {
+            let name = tree.text_in_braces()?;
+            let root = name.split(['.', '|']).next().unwrap_or_default();
+            // Other text may be a secret.
+            let is_placeholder = Root::RESERVED.contains(&root);
+            let example = if is_placeholder { name } else { "…" };
+            Some(format!(
+                "put a text with braces in quotes: \"{{{example}}}\""
+            ))
+        }
         Kind::Scalar(Value::String(text)) if is_map && tree.is_plain() => {
             let key = text.split_once(':').map(|(key, _)| key);
             let is_word = |one: char| one.is_ascii_alphanumeric() || one == '_';
@@ -456,8 +454,4 @@ fn written_without(tree: &Tree, expected: &str) -> Option<String> {
         }
         _ => None,
     }
-}
-
-fn is_null(tree: &Tree) -> bool {
-    matches!(&tree.kind, Kind::Scalar(value) if value.is_null())
 }

@@ -36,6 +36,8 @@ pub(super) struct Tree {
     starts: Vec<(usize, Position)>,
     /// The quote around a string.
     quote: Option<char>,
+    /// `true` for a null that the file does not write.
+    is_nothing: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -65,6 +67,7 @@ impl Tree {
             indent: None,
             starts: Vec::new(),
             quote: None,
+            is_nothing: false,
         }
     }
 
@@ -157,6 +160,7 @@ impl Tree {
             indent: self.indent,
             starts: Vec::new(),
             quote: self.quote,
+            is_nothing: false,
         }
     }
 
@@ -236,6 +240,16 @@ impl Tree {
     /// Returns the quote around a string, or `None` for a value without quotes.
     pub(super) fn quote(&self) -> Option<char> {
         self.quote
+    }
+
+    /// Returns the key of a map such as `{route.id}`, which is a text in braces without quotes.
+    pub(super) fn text_in_braces(&self) -> Option<&str> {
+        match self.members()?.first() {
+            Some((name, (_, value))) if value.is_nothing && self.members()?.len() == 1 => {
+                Some(name)
+            }
+            _ => None,
+        }
     }
 
     /// Returns `true` if a file can have `text` without quotes, also in a map in braces.

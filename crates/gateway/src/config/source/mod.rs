@@ -94,8 +94,11 @@ fn not_text(name: &str, error: &FromUtf8Error) -> Report {
         help: Some("save the file as UTF-8, or replace the character here".to_owned()),
         ..Diagnostic::error("unreadable", position, message)
     };
-    let source = Source::masked(name, &String::from_utf8_lossy(bytes));
-    Report::new(vec![source], vec![error])
+    // The text is not known to be configuration, so only the lengths of its lines are shown.
+    let masked: String = (before.chars().chain(['\u{fffd}']))
+        .map(|one| if one == '\n' { one } else { '*' })
+        .collect();
+    Report::new(vec![Source::file(name, masked)], vec![error])
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Report {

@@ -94,6 +94,26 @@ fn fault_j46_an_acknowledgement_matches_whole_names() {
 }
 
 #[test]
+fn fault_j1_reports_the_first_byte_that_is_not_utf_8() {
+    let file = std::env::temp_dir().join(format!("fanout-utf8-{}.yaml", std::process::id()));
+    for (bytes, place) in [
+        (&b"version: 1\nroutes: [{ name: caf\xe9 }]\n"[..], ":2:21"),
+        (b"\xff\xfev\0", ":1:1"),
+        (b"version: 1\n# \xc3\xa9 \xc3", ":2:5"),
+    ] {
+        fs::write(&file, bytes).unwrap();
+        let report = Config::load(&file, &env()).unwrap_err().to_string();
+        assert!(
+            report.contains("expected UTF-8, got the byte 0x"),
+            "{report}"
+        );
+        assert!(report.contains(&format!("{place}\n")), "{report}");
+        assert!(!report.contains("caf"), "{report}");
+    }
+    fs::remove_file(&file).unwrap();
+}
+
+#[test]
 fn fault_j56_reports_tags_in_conditions_and_before_values() {
     golden("j56_");
 }

@@ -65,6 +65,11 @@ impl Tree {
                         .unwrap_or_else(|| starts(text, lines, self.position));
                 }
             }
+            Kind::Scalar(Value::Null) => {
+                let words = ["null", "Null", "NULL", "~", "*"];
+                let written = word_at(lines, self.position);
+                self.is_nothing = !words.iter().any(|word| written.starts_with(word));
+            }
             Kind::Scalar(value) => {
                 let written = match value {
                     Value::Number(_) => word_at(lines, self.position),
@@ -152,6 +157,7 @@ impl From<Spanned<Kind>> for Tree {
             indent: indent(&spanned.value, spanned.referenced),
             starts: Vec::new(),
             quote: None,
+            is_nothing: false,
             kind: spanned.value,
             written: None,
             unset: None,
