@@ -113,7 +113,14 @@ impl<'s> Checker<'s> {
             (_, _, [one @ (Type::Int | Type::Double | Type::Dyn)]) => Ok(one.clone()),
             _ => {
                 let message = format!("expected a number after \"-\", got {}", joined(&types));
-                Err(self.syntax.error(expression, message))
+                let error = self.syntax.error(expression, message);
+                // A tier has a name, which is no number.
+                let text = of
+                    .first()
+                    .filter(|one| types == [Type::Text] && !is_literal(one));
+                let text = text.and_then(spelling).filter(|text| text != "tier");
+                let cure = text.map(|text| ("write", format!("-int({text})")));
+                Err(self.suggest(error, expression, cure))
             }
         }
     }

@@ -399,13 +399,13 @@ fn unexpected(token: &str, column: usize) -> ConditionError {
     match token {
         "" => ConditionError::new("unexpected end of the condition", column)
             .help("add what is missing after the last operator or bracket"),
-        "and" | "is" | "not" | "or" | "|" | "~" => {
+        "is" | "|" | "~" => {
             error.help("write the condition in CEL, as in has(query.page) && tier != 'free'")
         }
         "=" => error.help("write == to compare"),
-        "&" | "AND" => error.help("write && for \"and\""),
-        "OR" => error.help("write || for \"or\""),
-        "NOT" => error.help("write ! for \"not\""),
+        "&" | "and" | "AND" => error.help("write && for \"and\""),
+        "or" | "OR" => error.help("write || for \"or\""),
+        "not" | "NOT" => error.help("write ! for \"not\""),
         "@" | "$" => error.help("write names without a sign, as in tier or query.page"),
         "`" | "\u{2018}" | "\u{2019}" | "\u{201c}" | "\u{201d}" => {
             error.help("write texts in straight quotes, as in 'free'")

@@ -131,7 +131,8 @@ impl<'t> Rewriter<'t> {
 
     /// Returns `value` after the tests for the values that `?.` reads in it.
     fn guarded(&mut self, value: Rewritten) -> Rewritten {
-        let guards = std::mem::take(&mut self.guards);
+        let mut guards = std::mem::take(&mut self.guards);
+        guards.retain(|guard| *guard != value.text);
         if guards.is_empty() {
             return value;
         }

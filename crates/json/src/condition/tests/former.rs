@@ -132,7 +132,15 @@ fn points_at_the_first_word_that_cel_does_not_have() {
 fn suggests_only_expressions_without_mistakes() {
     let operands = "query.a|header['x-a']|tier|jwt.roles[0]|body.n|type(body.id)|'int'|'a'|3|1.5|2u|true|None|null|[1]|query|size(tier)";
     let operators = ["==", "<", "+", "*", "in", "&&", "-", "and", "not in", "//"];
-    let prose = ["/ to", "a list in", "items of", "the condition in"];
+    let prose = [
+        "/ to",
+        "a list in",
+        "items of",
+        "the condition in",
+        "&& for",
+        "|| for",
+        "! for",
+    ];
     let pairs = operands
         .split('|')
         .flat_map(|left| operands.split('|').map(move |right| (left, right)));

@@ -109,6 +109,7 @@ const TABLE: &[(&str, Outcome)] = &[
     ("size(tier)", Refused(1, "got int (size(tier))", "size(tier) > 3")),
     ("!tier", Refused(2, "expected bool, got string (tier)", "tier == 'a'")),
     ("true && 1", Refused(9, "expected bool, got int (1)", "")),
+    ("-query.a > 3 && true", Refused(1, "expected a number after \"-\", got string", "write -int(query.a) > 3")),
     ("-tier == 1", Refused(1, "expected a number after \"-\", got string", "")),
     ("tier == 'a' ? true : 'b'", Refused(1, "got bool (true) and string ('b')", "")),
     ("'app' in query.name", Refused(10, "expected a list or a map after \"in\"", "write query.name.contains('app')")),
@@ -152,6 +153,8 @@ const TABLE: &[(&str, Outcome)] = &[
     ("tier == `it's`", Refused(9, "is not CEL", "write tier == 'it\\'s'")),
     ("{query.a} == 'b'", Refused(1, "\"{\" is not CEL", "write query.a == 'b'")),
     ("body?.a == 1 && body.b?.c == 2", Refused(5, "\"?.\" is not CEL", "write has(body.a) && body.a == 1 && (has(body.b.c) && body.b.c == 2)")),
+    ("has(body?.a)", Refused(9, "\"?.\" is not CEL", "write has(body.a)")),
+    ("query.a == '1' or query.a == 2", Refused(16, "unexpected \"or\"", "write || for \"or\"")),
     ("@tier == 'a'", Refused(1, "unexpected \"@\"", "without a sign")),
     ("tier == `a", Refused(9, "unexpected \"`\"", "straight quotes")),
     // Numbers and texts that are not whole.
