@@ -53,6 +53,7 @@ pub(in super::super) fn locate(error: SyntaxError, text: &str) -> SyntaxError {
         .chain(tabs(text, offset))
         .chain(spaces(text, offset))
         .chain(commas(text, offset))
+        .chain(indentation(text, offset))
         .chain(signs(text, offset).filter(|_| is_vague));
     for repair in repairs {
         if reads_on(&repair, text, offset) {
@@ -143,6 +144,22 @@ fn tabs(text: &str, offset: usize) -> Option<Repair> {
     Some(Repair {
         removed: indent - tab,
         ..Repair::insert(start + tab, "", TAB, "use spaces")
+    })
+}
+
+/// Returns the repair of a key that is indented more than the key with a value in the line before it.
+fn indentation(text: &str, offset: usize) -> Option<Repair> {
+    let mut lines = lines(text, offset);
+    let ((start, line), (_, before)) = (lines.next()?, lines.next()?);
+    let own = line.len() - line.trim_start_matches(' ').len();
+    let column = before.len() - before.trim_start_matches([' ', '-']).len();
+    let is_key = before.contains(": ") && line.contains(':');
+    let message = "a key is indented more than the key before it, which has a value";
+    let help = "indent all keys of a map alike, or put a text with \":\" in quotes";
+    (is_key && own > column).then(|| Repair {
+        mistake: start + own,
+        removed: own - column,
+        ..Repair::insert(start, "", message, help)
     })
 }
 
@@ -250,6 +267,8 @@ mod tests {
             (" a: 1\nb: 2\n", 1, 1, "the first line is indented"),
             ("# x\n\n  a: 1\nb: 2\n", 3, 1, "the first line is indented"),
             ("a: { b: 1 }\n\tc: 2\n", 2, 1, "a tab cannot indent"),
+            ("- a: 1\n    b: 2\n    c: 3\n", 2, 5, "indented more than"),
+            ("a: 1\n  b: 2\n", 2, 3, "indented more than"),
             ("a: !has(x) || y\nb: 1\n", 1, 4, "got a YAML tag"),
             ("a: 'x' in y\n", 1, 8, "expected the end of the value"),
             ("a: {b.c} == 'x'\n", 1, 4, "expected the end of the value"),
