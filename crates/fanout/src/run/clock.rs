@@ -90,8 +90,8 @@ impl RunClock {
         if let Some(idle) = self.idle.take_if(|_| first) {
             // The time since then was not spent by a service, so it counts as overhead and must be
             // exact. If several nodes start and end within one turn, only the first start is worth
-            // a reading.
-            if !mem::replace(&mut self.read_for_start, true) {
+            // a reading. A reading of this turn is exact until a call is polled.
+            if !mem::replace(&mut self.read_for_start, true) && self.polled {
                 self.now = None;
             }
             let now = self.now();
