@@ -136,6 +136,7 @@ impl Http1Pool {
     fn put(self: &Arc<Self>, mut connection: Box<Connection>) {
         let (now, runtime) = (Instant::now(), runtime_id());
         connection.idle_since = now;
+        connection.interim.end();
         if !connection.is_ready() || self.is_expired(&connection, now) {
             return;
         }

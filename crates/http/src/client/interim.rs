@@ -52,6 +52,12 @@ impl Interim {
         request.extensions_mut().extend(self.counted.clone());
     }
 
+    /// Forgets the task of the call, when it has its response. A connection must not keep what its last call shares
+    /// with other calls.
+    pub(super) fn end(&self) {
+        self.count().waker = None;
+    }
+
     /// Fails once more than [`MAX_INTERIM`] interim responses have arrived. Wakes the task of `cx` when that
     /// happens. Call it after hyper was polled: the head may have arrived together with too many of them.
     ///
