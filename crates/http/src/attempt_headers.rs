@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use tokio::time::Instant;
 use tower::Layer;
 use tower_fanout_layers::{Call, WithCall, timeout::TimeoutConfig};
@@ -114,12 +114,13 @@ impl<R: OutgoingRequest> RequestEdit<R> for AttemptHeadersLayer {
         // Values from the caller are replaced or removed, never forwarded.
         if let Some(remaining) = remaining {
             let remaining = remaining.saturating_sub(self.network_margin).as_millis();
-            headers.insert(TIMEOUT, u64::try_from(remaining).unwrap_or(u64::MAX).into());
+            let remaining = u64::try_from(remaining).unwrap_or(u64::MAX);
+            headers.insert(TIMEOUT, decimal(remaining));
         } else {
             headers.remove(TIMEOUT);
         }
         if attempt > 1 {
-            headers.insert(RETRY, u16::from(attempt - 1).into());
+            headers.insert(RETRY, decimal((attempt - 1).into()));
         } else {
             headers.remove(RETRY);
         }
@@ -127,6 +128,11 @@ impl<R: OutgoingRequest> RequestEdit<R> for AttemptHeadersLayer {
             write_parent(headers);
         }
     }
+}
+
+/// Returns a number as a header value. The conversion of `http` allocates twice.
+fn decimal(number: u64) -> HeaderValue {
+    HeaderValue::from_str(itoa::Buffer::new().format(number)).expect("digits are a header value")
 }
 
 /// An outgoing request: its headers, and its call metadata, held in [`WithCall`] or in the extensions.

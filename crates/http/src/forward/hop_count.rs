@@ -16,10 +16,10 @@ pub const HOP_COUNT: HeaderName = HeaderName::from_static("x-fanout-depth");
 /// Maximum number of gateways that a request may have passed before this one.
 pub const MAX_HOPS: u8 = 3;
 
-/// The number of gateways that a request has passed. [`LoopDetectionLayer`] adds it to the request's
-/// extensions.
+/// The number of gateways that a request has passed. [`LoopDetectionLayer`] adds it to the extensions of a request
+/// that has passed one.
 ///
-/// The default is 0, the count of a request from outside. If the header is repeated or has a list, the
+/// The default is 0, the count of a request from outside, whose extensions have none. If the header is repeated or has a list, the
 /// maximum counts. Values that are not numbers are ignored. Numbers above 255 count as 255, so
 /// such a request is refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,7 +55,7 @@ fn number(text: &[u8]) -> Option<u8> {
 }
 
 /// Refuses a request that has passed more than [`MAX_HOPS`] gateways, with 508 `loop_detected`.
-/// Otherwise removes [`HOP_COUNT`] and stores the [`HopCount`] in the extensions of the request.
+/// Otherwise removes [`HOP_COUNT`] and stores the [`HopCount`] in the extensions of the request, unless it is 0.
 ///
 /// The layer does not count by itself. Call [`HopCount::write`] for each request that your service
 /// sends to a downstream.
@@ -88,7 +88,9 @@ impl<B> RequestCheck<B> for LoopDetectionLayer {
             return Some(Problem::new(Code::LoopDetected).into_response(id));
         }
         request.headers_mut().remove(HOP_COUNT);
-        request.extensions_mut().insert(hops);
+        if hops > HopCount::default() {
+            request.extensions_mut().insert(hops);
+        }
         None
     }
 }
@@ -110,7 +112,8 @@ mod tests {
     async fn response_to(values: &[&'static str]) -> Response<Whole> {
         let next = service_fn(|mut request: Request<()>| async move {
             assert!(!request.headers().contains_key(HOP_COUNT));
-            let hops = *request.extensions().get::<HopCount>().unwrap();
+            let hops = request.extensions().get::<HopCount>().copied();
+            let hops = hops.unwrap_or_default();
             hops.write(request.headers_mut());
             let mut response = Response::new(Whole::default());
             let next_count = request.headers()[HOP_COUNT].clone();
