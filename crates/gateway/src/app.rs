@@ -1,11 +1,6 @@
 //! The routes of the gateway and the order of the layers around them.
 
-use std::{
-    convert::Infallible,
-    error::Error,
-    future::{Future, ready},
-    sync::Arc,
-};
+use std::{convert::Infallible, error::Error, future::ready, sync::Arc};
 
 use axum::{
     body::Body,
@@ -16,7 +11,7 @@ use axum::{
 use bytes::Bytes;
 use http::{Request, Response, header};
 use metrics::counter;
-use tower::{Service, ServiceBuilder, service_fn};
+use tower::{Service, ServiceBuilder};
 use tower_fanout::layers::ConfigError;
 use tower_fanout_http::{
     correlation::{CorrelationId, CorrelationLayer, Replaced},
@@ -165,7 +160,7 @@ impl App {
             // preflight request carries no token.
             .option_layer(self.cors.clone())
             // axum needs its own body type. The layers above accept any body.
-            .map_request(|request: Request<B>| request.map(Body::new))
+            .map_request(|request: Request<B>| request.map(to_axum))
             // Next to the router, which compares paths byte by byte.
             .map_request(normalize_path)
             .map_err(|never: Infallible| -> tower_fanout::layers::Rejection { match never {} })
@@ -219,9 +214,9 @@ fn guard() -> GuardLayer {
 /// Builds the routes of the built-in API, protected by `required`.
 fn orchestrate(auth: &Auth, required: Option<&RouteAuth>, api: &Endpoint) -> axum::Router {
     let (run, test, route) = (api.clone(), api.clone(), Arc::clone(&api.route));
-    let run = handler(move |request| run.clone().orchestrate(request));
-    let test = handler(move |request| test.clone().test(request));
-    let health = handler(move |_| ready(health::of(&route).into_response()));
+    let run = Handler::new(move |request| run.clone().orchestrate(request));
+    let test = Handler::new(move |request| test.clone().test(request));
+    let health = Handler::new(move |_| ready(health::of(&route).into_response()));
     let both = MethodFilter::GET.or(MethodFilter::POST);
     let at = |path| format!("{ORCHESTRATE}{path}");
     axum::Router::new()
@@ -234,15 +229,16 @@ fn orchestrate(auth: &Auth, required: Option<&RouteAuth>, api: &Endpoint) -> axu
 }
 
 /// Builds the handler of a configured route.
-fn route_handler(endpoint: Endpoint, config: &RouteConfig) -> impl Handler + use<> {
-    // Each request clones the handler.
+fn route_handler(endpoint: Endpoint, config: &RouteConfig) -> Handler {
     let names: Arc<[String]> = config.path.parameters().into();
-    handler(move |mut request: Request<Body>| {
+    Handler::new(move |mut request| {
         let (endpoint, names) = (endpoint.clone(), Arc::clone(&names));
         async move {
-            // A value that is not UTF-8 when decoded cannot be sent on.
-            let Some(PathValues(Some(values))) = request.extensions_mut().remove() else {
-                return problem(Code::BadParam, request).await;
+            let values = match request.extensions_mut().remove() {
+                Some(PathValues(Some(values))) => values,
+                None => Vec::new(),
+                // A value that is not UTF-8 when decoded cannot be sent on.
+                Some(PathValues(None)) => return problem(Code::BadParam, request).await,
             };
             let parameters = names.iter().cloned().zip(values).collect();
             endpoint.route_handler(request, parameters).await
@@ -250,16 +246,17 @@ fn route_handler(endpoint: Endpoint, config: &RouteConfig) -> impl Handler + use
     })
 }
 
-/// Returns `respond` as a service.
-fn handler<F>(respond: impl Fn(Request<Body>) -> F + Clone + Send + Sync + 'static) -> impl Handler
+/// Returns `body` as a body of axum, which has a box for a body that is not empty.
+fn to_axum<B>(body: B) -> Body
 where
-    F: Future<Output = Response<Body>> + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
 {
-    service_fn(move |request| {
-        // Boxed, because the layers above move it, and it is large.
-        let response = Box::pin(respond(request));
-        async { Ok(response.await) }
-    })
+    if body.is_end_stream() {
+        Body::empty()
+    } else {
+        Body::new(body)
+    }
 }
 
 async fn problem(code: Code, request: Request<Body>) -> Response<Body> {

@@ -84,17 +84,17 @@ impl Auth {
     /// # Panics
     /// Panics if `auth` names an unknown provider, or providers that share an issuer. A validated
     /// configuration does neither.
-    pub(crate) fn protect<H: Handler>(
-        &self,
-        auth: Option<&RouteAuth>,
-        handler: H,
-    ) -> impl Handler + use<H> {
-        ServiceBuilder::new()
+    pub(crate) fn protect(&self, auth: Option<&RouteAuth>, handler: Handler) -> Handler {
+        if auth.is_none() && self.remove_claims.is_none() {
+            return handler;
+        }
+        let protected = ServiceBuilder::new()
             .option_layer(self.remove_claims.clone())
             // The token is checked before claims are copied.
             .option_layer(auth.map(|auth| self.layer(auth)))
             .option_layer(auth.map(|auth| claims_layer(auth.propagate_claims.clone())))
-            .service(handler)
+            .service(handler);
+        Handler::of(protected)
     }
 
     /// Builds the layer that requires a token of one of the providers in `auth`.

@@ -38,7 +38,7 @@ pub(crate) struct Inbound {
     /// has one.
     pub(crate) hypothetical: bool,
     /// Downstream requests rendered during validation, by node: those of required nodes that read no
-    /// responses of other nodes. Empty before validation.
+    /// responses of other nodes. Empty before validation, and if no node reads a value of the request.
     pub(crate) prepared: Vec<Option<Arc<Request<Bytes>>>>,
 }
 

@@ -18,30 +18,51 @@ use crate::config::{RouteTable, is_built_in};
 
 type BoxFuture = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
-/// A service that responds to the requests to an endpoint.
-pub(crate) trait Handler:
-    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
-    + Clone
-    + Send
-    + Sync
-    + 'static
-{
+/// A service that responds to the requests to an endpoint. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Handler(Arc<dyn Fn(Request<Body>) -> BoxFuture + Send + Sync>);
+
+impl Handler {
+    /// Creates a handler from a function.
+    pub(crate) fn new<F>(respond: impl Fn(Request<Body>) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
+        Self(Arc::new(move |request| {
+            let response = respond(request);
+            Box::pin(async { Ok(response.await) })
+        }))
+    }
+
+    /// Creates a handler from a service of any type.
+    pub(crate) fn of<S>(service: S) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+        S: Clone + Send + Sync + 'static,
+        S::Future: Send,
+    {
+        Self(Arc::new(move |request| {
+            Box::pin(service.clone().oneshot(request))
+        }))
+    }
 }
 
-impl<S> Handler for S where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + Sync
-        + 'static
-{
+impl Service<Request<Body>> for Handler {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> BoxFuture {
+        (self.0)(request)
+    }
 }
 
-/// A [`Handler`] of any type.
-type BoxHandler = Box<dyn Fn(Request<Body>) -> BoxFuture + Send + Sync>;
-
-/// The values of the path parameters of a request, in the extensions of a request to a configured route. `None` if
-/// one of them is not UTF-8.
+/// The values of the path parameters of a request, in the extensions of a request to a configured route whose path has
+/// parameters. `None` if one of them is not UTF-8.
 #[derive(Clone)]
 pub(crate) struct PathValues(pub(crate) Option<Vec<String>>);
 
@@ -49,7 +70,7 @@ pub(crate) struct PathValues(pub(crate) Option<Vec<String>>);
 pub(crate) struct Routes {
     table: RouteTable,
     /// The handlers by the indices of the table.
-    handlers: Vec<BoxHandler>,
+    handlers: Vec<Handler>,
 }
 
 impl Routes {
@@ -60,9 +81,8 @@ impl Routes {
     }
 
     /// Adds the handler with the next index.
-    pub(crate) fn push(&mut self, handler: impl Handler) {
-        let handler = move |request| Box::pin(handler.clone().oneshot(request)) as BoxFuture;
-        self.handlers.push(Box::new(handler));
+    pub(crate) fn push(&mut self, handler: Handler) {
+        self.handlers.push(handler);
     }
 
     /// Responds to a request, or returns a problem if no route matches it.
@@ -71,9 +91,15 @@ impl Routes {
         let Some(found) = self.table.find(request.method(), path) else {
             return Box::pin(ready(Ok(self.refusal(&request))));
         };
-        request.extensions_mut().insert(PathValues(found.values));
+        if found
+            .values
+            .as_ref()
+            .is_none_or(|values| !values.is_empty())
+        {
+            request.extensions_mut().insert(PathValues(found.values));
+        }
         let is_head = request.method() == Method::HEAD;
-        let response = self.handlers[found.index](request);
+        let response = self.handlers[found.index].0(request);
         if is_head {
             Box::pin(async { response.await.map(without_body) })
         } else {

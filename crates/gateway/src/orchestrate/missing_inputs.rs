@@ -39,14 +39,14 @@ pub(super) fn check(
         answers: None,
     };
     let mut failures = condition_failures(choices, failed);
-    let (mut prepared, mut has_failed) = (vec![None; choices.len()], vec![false; choices.len()]);
-    failures
-        .iter()
-        .for_each(|(node, _)| has_failed[*node] = true);
+    // Remains empty, without an allocation, if no node reads a value.
+    let mut prepared = Vec::new();
     for (node, choice) in choices.iter().enumerate() {
         let template = &route.templates[node];
         let reads = template.references().next().is_some();
-        if choice.runs() && !has_failed[node] && reads {
+        let has_failed = failures.iter().any(|(failed, _)| *failed == node);
+        if choice.runs() && reads && !has_failed {
+            prepared.resize(choices.len(), None);
             match template.prepare(&source) {
                 Ok(request) => prepared[node] = request.map(Arc::new),
                 Err(error) => failures.push((node, error.into())),
