@@ -15,6 +15,7 @@ use super::{
     lint::lint,
     plan, policy,
     reader::{Diagnostics, ValueReader},
+    redact::Redactor,
     rules::is_strict,
     schema, server,
     source::{self, Environment, Text, override_values},
@@ -31,19 +32,20 @@ pub(super) fn config(texts: &[Text], env: &Environment, extent: Extent) -> Resul
     tree.interpolate(env);
     let overrides = override_values(&mut tree, env, texts.len());
     found.extend(overrides.diagnostics);
-    let (secrets, anchors): (Vec<_>, Vec<_>) = tree.aliased_secrets().into_iter().unzip();
-    tree.mark_suspects(&|value| anchors.contains(&value.position));
     let folders: Vec<_> = texts.iter().map(|text| text.folder.clone()).collect();
     let mut read = read(&tree, found, &folders, extent);
     let acknowledged = read.acknowledged.iter_mut().map(|one| &mut one.diagnostic);
-    let all = read.found.iter_mut().chain(acknowledged);
-    let mut sources = source::sources(texts, all);
+    let mut all = read.found.iter_mut().chain(acknowledged).peekable();
+    let redactor = match all.peek() {
+        Some(_) => Redactor::new(&tree),
+        None => Redactor::default(),
+    };
+    let mut sources = source::sources(texts, &redactor, all);
     sources.extend(overrides.sources);
-    for one in &mut read.found {
-        one.hide(&secrets);
-    }
+    let acknowledgeable = read.acknowledgeable;
+    let acknowledgeable = acknowledgeable.map(|(rule, path)| (rule, redactor.path(&path)));
     let report = Report::new(sources, read.found)
-        .acknowledgeable(read.acknowledgeable)
+        .acknowledgeable(acknowledgeable)
         .acknowledged(read.acknowledged)
         .overridden(overrides.applied);
     if report.has_errors() {

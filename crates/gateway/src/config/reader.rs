@@ -12,7 +12,7 @@ pub(super) use self::library_errors::split_advice;
 use super::{
     diagnostic::{Diagnostic, Position, Severity},
     number::decimal,
-    redact::{is_secret, redact_words},
+    redact::holds_secret,
     schema::{self, Place},
     tree::{Kind, Tree},
 };
@@ -58,13 +58,7 @@ impl<'t> ValueReader<'t> {
         message: impl Display,
         help: Option<String>,
     ) -> Diagnostic {
-        let full = self.tree.redact(message.to_string());
-        let message = self.hide(full.clone());
-        let is_template = ["template", "reference", "unknown_node"].contains(&code);
-        let help = match is_template && message != full {
-            true => Some("write \"{{\" and \"}}\" for braces in the value".to_owned()),
-            false => help.map(|help| self.hide(help)),
-        };
+        let message = self.tree.redact(message.to_string());
         Diagnostic {
             severity,
             code,
@@ -72,21 +66,7 @@ impl<'t> ValueReader<'t> {
             path: self.path.clone(),
             position: self.position,
             first: None,
-            is_suspect: self.tree.is_suspect(),
             help,
-        }
-    }
-
-    /// Replaces words of `text` that come from the value of a variable, or from a value that the file itself should not
-    /// have, such as that of a header with credentials. Messages about templates quote parts of a value.
-    fn hide(&self, text: String) -> String {
-        let key = self.path.rsplit('.').next().unwrap_or_default();
-        match (self.tree.as_text(), self.tree.variables()) {
-            (Some(value), Some(written)) => redact_words(&text, value, written),
-            (Some(value), None) if is_secret(key) || self.tree.is_suspect() => {
-                redact_words(&text, value, "")
-            }
-            _ => text,
         }
     }
 
@@ -189,7 +169,7 @@ impl<'t> ValueReader<'t> {
             let Some(written) = value.tree.ambiguous_number() else {
                 continue;
             };
-            if is_secret(value.path.rsplit('.').next().unwrap_or_default()) {
+            if holds_secret(&value.path) {
                 let message = "YAML readers disagree about this number: for some of them, it is another one or text";
                 value.error_with_help("invalid", message, Some("put it in quotes".to_owned()));
                 continue;

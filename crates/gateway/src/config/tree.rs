@@ -9,7 +9,6 @@ use serde_json::Value;
 
 use super::{
     diagnostic::Position,
-    redact::is_secret,
     source::{Environment, Expanded, Unset, expand},
 };
 
@@ -174,30 +173,19 @@ impl Tree {
         self.ambiguous_number.as_deref()
     }
 
-    /// Returns the texts that keys of secrets have by an alias, each with the position of its anchor, which may be at any
-    /// other key.
-    pub(super) fn aliased_secrets(&self) -> Vec<(String, Position)> {
-        let mut secrets = Vec::new();
-        self.add_aliased_secrets(&mut secrets);
-        secrets
+    /// Returns the position of the anchor elsewhere in the file whose value this is.
+    pub(super) fn anchor(&self) -> Option<Position> {
+        self.anchor
     }
 
-    /// Adds the texts that keys of secrets have by an alias to `secrets`, as [`aliased_secrets`](Self::aliased_secrets).
-    fn add_aliased_secrets(&self, secrets: &mut Vec<(String, Position)>) {
-        match &self.kind {
-            Kind::Scalar(_) => {}
-            Kind::List(items) => items
-                .iter()
-                .for_each(|item| item.add_aliased_secrets(secrets)),
-            Kind::Map { members, .. } => {
-                for (name, (_, value)) in members {
-                    if let Some(anchor) = value.anchor.filter(|_| is_secret(name)) {
-                        secrets.push((value.as_written(), anchor));
-                    }
-                    value.add_aliased_secrets(secrets);
-                }
-            }
-        }
+    /// Returns the position of the value, and those of the lines of its text: with `true` if the text is all of the line.
+    pub(super) fn lines(&self) -> impl Iterator<Item = (Position, bool)> {
+        let lines = self.starts.iter().map(|(_, line)| {
+            let is_all = self.quote.is_none() && line.line != self.position.line;
+            let source = self.position.source;
+            (Position { source, ..*line }, is_all)
+        });
+        [(self.position, false)].into_iter().chain(lines)
     }
 
     /// Returns `true` if the value may be a secret although its key cannot hold one.

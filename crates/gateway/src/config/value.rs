@@ -5,18 +5,14 @@ use std::io::{self, ErrorKind};
 use indexmap::{IndexMap, IndexSet};
 use tower_fanout::nearest_name;
 
-use super::{
-    Bound,
-    reader::ValueReader,
-    redact::{PEM, shown_key},
-};
+use super::{Bound, reader::ValueReader, redact::PEM};
 
 /// Returns a suggestion with the name in `known` that is most similar to `name`.
 pub(super) fn did_you_mean<'n>(
     name: &str,
     known: impl IntoIterator<Item = &'n str>,
 ) -> Option<String> {
-    nearest(name, known).map(|known| format!("did you mean \"{}\"?", shown_key(known)))
+    nearest(name, known).map(|known| format!("did you mean \"{}\"?", known))
 }
 
 /// Returns the name in `known` that is most similar to `name`, if one is similar.
@@ -46,9 +42,7 @@ pub(crate) fn known_names<'n>(
     let known: IndexSet<&str> = known.into_iter().collect();
     let near = did_you_mean(name, known.iter().copied());
     let listed = known.iter().take(MOST_NAMES);
-    let listed: Vec<_> = listed
-        .map(|name| format!("\"{}\"", shown_key(name)))
-        .collect();
+    let listed: Vec<_> = listed.map(|name| format!("\"{}\"", name)).collect();
     let more = match known.len().saturating_sub(MOST_NAMES) {
         0 => String::new(),
         more => format!(" and {more} more"),

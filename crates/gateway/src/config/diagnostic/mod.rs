@@ -8,10 +8,10 @@ use std::{fmt::Write, ops::Range};
 use serde::Serialize;
 use tower_fanout_http::log::OneLine;
 
-use super::redact::{Named, longest_public, redact_message, redact_path};
+use super::redact::{Line, Lines};
 
 /// A line and a column of a source, both counted from 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub(crate) struct Position {
     /// Index of the source among those of the report.
     #[serde(skip)]
@@ -58,9 +58,6 @@ pub(crate) struct Diagnostic {
     /// The position of the value that this one repeats.
     #[serde(skip)]
     pub(crate) first: Option<Position>,
-    /// `true` if the value at the position may be a secret although its key cannot hold one.
-    #[serde(skip)]
-    pub(crate) is_suspect: bool,
     /// A suggested fix.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) help: Option<String>,
@@ -76,47 +73,15 @@ impl Diagnostic {
             path: String::new(),
             position,
             first: None,
-            is_suspect: false,
             help: None,
         }
     }
 
-    /// Returns the places that the diagnostic is about.
-    pub(super) fn named(&self) -> impl Iterator<Item = Named> {
-        let longest = match self.is_suspect {
-            true => 0,
-            false => longest_public(&self.path),
-        };
-        let positions = [Some(self.position), self.first].into_iter().flatten();
-        positions.map(move |position| Named { position, longest })
-    }
-
-    /// Masks the last key of the path, unless it is known: it may be a value without a key.
-    pub(super) fn hide_key(&mut self, is_known: impl Fn(&str) -> bool) {
-        let key = self.path.rsplit('.').next().unwrap_or_default().to_owned();
-        // A shorter key is unlikely to be a secret.
-        if key.len() >= 6 && !key.ends_with(']') && !is_known(&key) {
-            let hidden = "*".repeat(key.chars().count());
-            self.message = self.message.replace(&key, &hidden);
-            self.path = self.path.replace(&key, &hidden);
-        }
-    }
-
-    /// Replaces each of `secrets` by stars.
-    pub(super) fn hide(&mut self, secrets: &[String]) {
-        for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
-            self.message = self.message.replace(secret, "***");
-            self.help = self.help.as_ref().map(|help| help.replace(secret, "***"));
-        }
-    }
-
-    /// Removes credentials, and escapes what is not visible. Messages and paths may quote URLs and keys of the file,
-    /// and a suggestion may be a name of the file.
-    fn redact(&mut self) {
-        self.message = visible(&redact_message(&self.message));
-        self.path = visible(&redact_path(&self.path));
-        let help = self.help.as_deref();
-        self.help = help.map(|help| visible(&redact_message(help)));
+    /// Escapes what is not visible. Messages may quote keys and values of the file.
+    fn escape(&mut self) {
+        self.message = visible(&self.message);
+        self.path = visible(&self.path);
+        self.help = self.help.as_deref().map(visible);
     }
 }
 
@@ -132,17 +97,20 @@ fn visible(text: &str) -> String {
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
     name: String,
-    /// The text, with values masked that may be secrets.
-    text: String,
+    /// The lines with diagnostics, with stars for values that may be secrets.
+    lines: Lines,
     is_file: bool,
 }
 
+/// Maximum number of characters that are underlined.
+const LONGEST_SPAN: usize = 1_000;
+
 impl Source {
-    /// A file with this path and text, in which values are masked that may be secrets.
-    pub(super) fn file(name: impl Into<String>, masked: impl Into<String>) -> Self {
+    /// A file with this path, of which the lines with diagnostics are shown.
+    pub(super) fn file(name: impl Into<String>, lines: Lines) -> Self {
         Self {
             name: name.into(),
-            text: masked.into(),
+            lines,
             is_file: true,
         }
     }
@@ -151,51 +119,45 @@ impl Source {
     pub(super) fn variable(name: &str) -> Self {
         Self {
             name: format!("environment variable {name}"),
-            text: name.to_owned(),
+            lines: Lines::from([(1, name.chars().collect())]),
             is_file: false,
         }
     }
 
     /// A file of which nothing may be shown but the numbers of its lines.
     pub(super) fn masked(name: impl Into<String>, text: &str) -> Self {
-        let lines = text.lines().map(|_| "***\n");
-        Self::file(name, lines.collect::<String>())
+        let lines = text.lines().enumerate();
+        let lines = lines.map(|(index, _)| (index + 1, Line::from(['*'; 3])));
+        Self::file(name, lines.collect())
     }
 
-    /// Returns the byte range to underline: the word or the quoted string that starts at `position`.
+    /// Returns the line with this number. It is empty if no diagnostic is there.
+    fn line(&self, number: usize) -> &[char] {
+        self.lines.get(&number).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns the characters of the line to underline: the word or the quoted string that starts at `position`.
     fn span(&self, position: Position) -> Range<usize> {
-        let line_start = self
-            .text
-            .split_inclusive('\n')
-            .take(position.line.saturating_sub(1))
-            .map(str::len)
-            .sum();
-        let line: &str = self.text[line_start..]
-            .split('\n')
-            .next()
-            .unwrap_or_default();
-        let offset = line
-            .char_indices()
-            .nth(position.column.saturating_sub(1))
-            .map_or(line.len(), |(offset, _)| offset);
-        let rest = &line[offset..];
-        let length = match rest.chars().next() {
-            Some(quote @ ('"' | '\'')) => rest[1..].find(quote).map_or(rest.len(), |end| end + 2),
+        let line = self.line(position.line);
+        let start = line.len().min(position.column.saturating_sub(1));
+        let rest = &line[start..line.len().min(start + LONGEST_SPAN)];
+        let find = |end: char| rest.iter().skip(1).position(|one| *one == end);
+        let length = match rest.first() {
+            Some(quote @ ('"' | '\'')) => find(*quote).map_or(rest.len(), |end| end + 2),
             // A list that ends in another line is underlined at its bracket.
-            Some('[') => rest.find(']').map_or(1, |end| end + 1),
+            Some('[') => find(']').map_or(1, |end| end + 2),
             _ => word(rest),
         };
         // Never empty inside a line, so that at least one character is underlined.
-        let first = rest.chars().next().map_or(0, char::len_utf8);
-        line_start + offset..line_start + offset + length.max(first)
+        start..start + length.max(rest.len().min(1))
     }
 }
 
 /// Returns the length of the word at the start of `text`. A word ends where YAML flow syntax may continue, at the end of
 /// a quoted text around it, and at a bracket that it does not open.
-fn word(text: &str) -> usize {
+fn word(text: &[char]) -> usize {
     let mut open = 0_usize;
-    let end = text.find(|one: char| match one {
+    let end = text.iter().position(|one| match one {
         '(' | '[' => {
             open += 1;
             false
@@ -205,7 +167,7 @@ fn word(text: &str) -> usize {
             false
         }
         '"' => open == 0,
-        _ => one.is_whitespace() || ",}]):".contains(one),
+        _ => one.is_whitespace() || ",}]):".contains(*one),
     });
     end.unwrap_or(text.len())
 }
@@ -231,7 +193,7 @@ pub(crate) struct Report {
 impl Report {
     pub(super) fn new(sources: Vec<Source>, mut diagnostics: Vec<Diagnostic>) -> Self {
         diagnostics.sort_by_key(|diagnostic| diagnostic.position);
-        diagnostics.iter_mut().for_each(Diagnostic::redact);
+        diagnostics.iter_mut().for_each(Diagnostic::escape);
         Self {
             sources,
             diagnostics,
@@ -248,8 +210,7 @@ impl Report {
 
     /// Adds rule and path of a warning that the file could acknowledge.
     pub(super) fn acknowledgeable(self, warning: Option<(&'static str, String)>) -> Self {
-        let shown = |path: &str| visible(&redact_path(path));
-        let acknowledgeable = warning.map(|(rule, path)| Box::new((rule, shown(&path))));
+        let acknowledgeable = warning.map(|(rule, path)| Box::new((rule, visible(&path))));
         Self {
             acknowledgeable,
             ..self
@@ -259,7 +220,7 @@ impl Report {
     /// Adds warnings that the file acknowledges.
     pub(super) fn acknowledged(mut self, mut acknowledged: Vec<Acknowledged>) -> Self {
         let warnings = acknowledged.iter_mut().map(|one| &mut one.diagnostic);
-        warnings.for_each(Diagnostic::redact);
+        warnings.for_each(Diagnostic::escape);
         acknowledged.sort_by_key(|one| one.diagnostic.position);
         self.acknowledged = acknowledged;
         self

@@ -91,7 +91,7 @@ impl Report {
             Position::START
         };
         let source = self.source(position);
-        let length = source.text[source.span(position)].chars().count();
+        let length = source.span(position).len();
         json!({ "physicalLocation": {
             "artifactLocation": { "uri": uri(Path::new(&source.name), folder) },
             "region": {
@@ -155,7 +155,10 @@ mod tests {
             column: 4,
         };
         let report = Report::new(
-            vec![Source::file("a.yaml", "version: 1\nö: grün!\n")],
+            vec![Source::file(
+                "a.yaml",
+                [(2, "ö: grün!".chars().collect())].into(),
+            )],
             vec![Diagnostic {
                 severity: Severity::Warning,
                 code: "unused",
@@ -163,7 +166,6 @@ mod tests {
                 path: "a.b".into(),
                 position,
                 first: None,
-                is_suspect: false,
                 help: Some("remove it".into()),
             }],
         );

@@ -1,10 +1,16 @@
 //! Diagnostics as text for people.
 
-use std::{fmt, ops::Range};
+use std::fmt;
 
-use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 
 use super::{Diagnostic, Position, Report, Severity, Source, visible};
+
+/// Maximum number of characters before and after a position that an excerpt has. It shows fewer.
+const LONGEST: usize = 300;
+
+/// Maximum number of lines between two positions of one excerpt.
+const MOST_LINES: usize = 100;
 
 /// Formats each diagnostic with its source line, and with the suggested fix if it has one.
 impl fmt::Display for Report {
@@ -16,45 +22,127 @@ impl fmt::Display for Report {
                 Severity::Warning => Level::WARNING,
             };
             let title = level.primary_title(&diagnostic.message).id(diagnostic.code);
-            let mut group = title.element(self.snippet(diagnostic));
-            let other = |first: &Position| first.source != diagnostic.position.source;
-            if let Some(first) = diagnostic.first.filter(other) {
-                let source = self.source(first);
-                let annotation = first_set(source.span(first));
-                group = group.element(source.snippet().annotation(annotation));
-            }
+            let mut columns = Vec::new();
+            let mut group = self.excerpt(Group::with_title(title), diagnostic, &mut columns);
             if let Some(help) = &diagnostic.help {
                 group = group.element(Level::HELP.message(help));
             }
-            writeln!(f, "{}\n", renderer.render(&[group]))?;
+            let mut text = renderer.render(&[group]);
+            for (left_out, written) in columns {
+                text = text.replacen(&left_out, &written, 1);
+            }
+            writeln!(f, "{text}\n")?;
         }
         Ok(())
     }
 }
 
 impl Report {
-    /// Returns the source of a diagnostic with its position, and with that of the value that it repeats if that is in
-    /// the same source.
-    fn snippet<'r>(&'r self, diagnostic: &'r Diagnostic) -> Snippet<'r, Annotation<'r>> {
-        let source = self.source(diagnostic.position);
-        let annotation = AnnotationKind::Primary.span(source.span(diagnostic.position));
-        let annotation = match diagnostic.path.as_str() {
-            "" => annotation,
-            path => annotation.label(path),
+    /// Adds the source of a diagnostic with its position, and with that of the value that it repeats. Adds the positions in
+    /// lines of which the start is left out to `columns`, as the renderer writes them and as they are.
+    fn excerpt<'r>(
+        &'r self,
+        group: Group<'r>,
+        diagnostic: &'r Diagnostic,
+        columns: &mut Vec<(String, String)>,
+    ) -> Group<'r> {
+        let position = diagnostic.position;
+        let near = diagnostic.first.filter(|first| is_near(*first, position));
+        let part = Part::new(self.source(position), position, near.unwrap_or(position));
+        let primary = part.annotation(AnnotationKind::Primary, position, &diagnostic.path);
+        let first = near.map(|first| part.annotation(AnnotationKind::Context, first, FIRST));
+        columns.extend(part.column(position));
+        let group = group.element(part.snippet().annotation(primary).annotations(first));
+        match diagnostic.first.filter(|_| near.is_none()) {
+            Some(first) => {
+                let part = Part::new(self.source(first), first, first);
+                let annotation = part.annotation(AnnotationKind::Context, first, FIRST);
+                columns.extend(part.column(first));
+                group.element(part.snippet().annotation(annotation))
+            }
+            None => group,
+        }
+    }
+}
+
+/// Label of a value that is repeated.
+const FIRST: &str = "first set here";
+
+/// Returns `true` if one excerpt has both positions.
+fn is_near(one: Position, other: Position) -> bool {
+    let is_near = match one.line.abs_diff(other.line) {
+        0 => one.column.abs_diff(other.column) < LONGEST,
+        lines => lines <= MOST_LINES && one.column.max(other.column) < LONGEST,
+    };
+    one.source == other.source && is_near
+}
+
+/// The lines of a source that an excerpt has.
+struct Part<'s> {
+    source: &'s Source,
+    /// The place of the first character.
+    start: Position,
+    lines: Vec<String>,
+}
+
+impl<'s> Part<'s> {
+    fn new(source: &'s Source, one: Position, other: Position) -> Self {
+        let column = one.column.min(other.column);
+        let left_out = match one.line == other.line {
+            true => column.saturating_sub(LONGEST + 1),
+            false => 0,
         };
-        let same = |first: &Position| first.source == diagnostic.position.source;
-        let first = diagnostic.first.filter(same);
-        let first = first.map(|first| first_set(source.span(first)));
-        source.snippet().annotation(annotation).annotations(first)
+        let start = Position {
+            line: one.line.min(other.line),
+            column: left_out + 1,
+            ..one
+        };
+        let lines = (start.line..=one.line.max(other.line)).map(|number| {
+            let line = source.line(number).iter().skip(left_out);
+            line.take(2 * LONGEST).chain([&'\n']).collect()
+        });
+        Self {
+            source,
+            start,
+            lines: lines.collect(),
+        }
     }
-}
 
-impl Source {
-    fn snippet(&self) -> Snippet<'_, Annotation<'_>> {
-        Snippet::source(&self.text).path(visible(&self.name))
+    fn annotation<'l>(
+        &self,
+        kind: AnnotationKind,
+        position: Position,
+        label: &'l str,
+    ) -> Annotation<'l> {
+        let before = &self.lines[..position.line - self.start.line];
+        let line = &self.lines[before.len()];
+        let start: usize = before.iter().map(String::len).sum();
+        let span = self.source.span(position);
+        let place = |character: usize| {
+            let at = (character + 1).saturating_sub(self.start.column);
+            let at = line.char_indices().nth(at);
+            start + at.map_or(line.len() - 1, |(at, _)| at)
+        };
+        let annotation = kind.span(place(span.start)..place(span.end));
+        match label {
+            "" => annotation,
+            label => annotation.label(label),
+        }
     }
-}
 
-fn first_set(span: Range<usize>) -> Annotation<'static> {
-    AnnotationKind::Context.span(span).label("first set here")
+    fn snippet<'l>(&self) -> Snippet<'l, Annotation<'l>> {
+        let snippet = Snippet::source(self.lines.concat()).line_start(self.start.line);
+        snippet.path(visible(&self.source.name))
+    }
+
+    /// Returns the position as the renderer writes it, and as it is, if they are not the same.
+    fn column(&self, position: Position) -> Option<(String, String)> {
+        let left_out = self.start.column - 1;
+        let write = |column| {
+            let name = visible(&self.source.name);
+            format!("{name}:{}:{column}\n", position.line)
+        };
+        let shown = position.column - left_out;
+        (left_out > 0).then(|| (write(shown), write(position.column)))
+    }
 }

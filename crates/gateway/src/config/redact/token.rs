@@ -3,16 +3,14 @@
 use std::ops::Range;
 
 /// A key, a value, or a comment.
-pub(in super::super) struct Token<'t> {
+pub(super) struct Token {
     /// Place in the text, without quotes.
     pub(super) range: Range<usize>,
     pub(super) is_key: bool,
-    /// The key before a value on the same line.
-    pub(super) key: Option<&'t str>,
 }
 
 /// Returns the keys, values and comments of `text`.
-pub(in super::super) fn tokens(text: &str) -> Vec<Token<'_>> {
+pub(super) fn tokens(text: &str) -> Vec<Token> {
     let mut scanner = Scanner::default();
     let mut start = 0;
     for line in text.split_inclusive('\n') {
@@ -20,7 +18,6 @@ pub(in super::super) fn tokens(text: &str) -> Vec<Token<'_>> {
             line: line.trim_end_matches(['\n', '\r']),
             start,
             at: 0,
-            key: None,
             can_begin: true,
         };
         scanner.scan(&mut at);
@@ -31,8 +28,8 @@ pub(in super::super) fn tokens(text: &str) -> Vec<Token<'_>> {
 
 /// The state between lines.
 #[derive(Default)]
-struct Scanner<'t> {
-    found: Vec<Token<'t>>,
+struct Scanner {
+    found: Vec<Token>,
     /// Number of open brackets and braces.
     depth: usize,
     /// The quote of a text that continues on the next line.
@@ -45,8 +42,6 @@ struct Line<'t> {
     /// Place of the line in the text.
     start: usize,
     at: usize,
-    /// The key before this place.
-    key: Option<&'t str>,
     /// `true` where a key can begin.
     can_begin: bool,
 }
@@ -57,8 +52,8 @@ impl<'t> Line<'t> {
     }
 }
 
-impl<'t> Scanner<'t> {
-    fn scan(&mut self, line: &mut Line<'t>) {
+impl Scanner {
+    fn scan(&mut self, line: &mut Line<'_>) {
         if let Some(quote) = self.open {
             self.quoted(line, quote);
         }
@@ -69,7 +64,6 @@ impl<'t> Scanner<'t> {
                 '{' | '[' => self.depth += 1,
                 '}' | ']' => self.depth = self.depth.saturating_sub(1),
                 '#' if line.at == 0 || line.line[..line.at].ends_with(char::is_whitespace) => {
-                    line.key = None;
                     self.push(line, line.rest().len());
                     continue;
                 }
@@ -92,28 +86,23 @@ impl<'t> Scanner<'t> {
                     continue;
                 }
             }
-            if "{}".contains(first) {
-                line.key = None;
-            }
             line.can_begin |= "{[,".contains(first);
             line.at += first.len_utf8();
         }
     }
 
     /// Adds a value of this length at the place, and goes on after it.
-    fn push(&mut self, line: &mut Line<'t>, length: usize) {
+    fn push(&mut self, line: &mut Line<'_>, length: usize) {
         let start = line.start + line.at;
         self.found.push(Token {
             range: start..start + length,
             is_key: false,
-            key: line.key,
         });
         line.at += length;
     }
 
     /// Adds a key of this length at the place, and goes on after it.
-    fn push_key(&mut self, line: &mut Line<'t>, length: usize) {
-        line.key = Some(&line.rest()[..length]);
+    fn push_key(&mut self, line: &mut Line<'_>, length: usize) {
         self.push(line, length);
         if let Some(key) = self.found.last_mut() {
             key.is_key = true;
@@ -122,7 +111,7 @@ impl<'t> Scanner<'t> {
     }
 
     /// Adds a text that ends with `quote`, which may be on a later line.
-    fn quoted(&mut self, line: &mut Line<'t>, quote: char) {
+    fn quoted(&mut self, line: &mut Line<'_>, quote: char) {
         let rest = line.rest();
         let is_continued = self.open.is_some();
         let Some(length) = end_of_quoted(rest, quote) else {
@@ -141,7 +130,7 @@ impl<'t> Scanner<'t> {
     }
 
     /// Adds a key or a value without quotes.
-    fn plain(&mut self, line: &mut Line<'t>) {
+    fn plain(&mut self, line: &mut Line<'_>) {
         let rest = line.rest();
         let is_in_flow = self.depth > 0;
         let is_end = |at: usize, one: char| match one {
@@ -164,9 +153,7 @@ impl<'t> Scanner<'t> {
             Some(key) if line.can_begin && !key.contains(char::is_whitespace) => {
                 self.push_key(line, key.len());
             }
-            // The key before has nothing to do with a value after several words.
             Some(_) if line.can_begin || is_in_flow => {
-                line.key = None;
                 self.push(line, colon.unwrap_or_default());
             }
             _ => self.push(line, word.len()),

@@ -11,7 +11,6 @@ use serde_json::{Map, Number, Value};
 use super::{
     super::{
         reader::ValueReader,
-        redact::shown_key,
         text::{self, Fault},
         tree::{Kind, Tree},
         value::did_you_mean,
@@ -108,7 +107,7 @@ impl<'s> Checker<'s> {
             // A member with an invalid name still exists, so that references to it are not unknown.
             if let Some(names) = names {
                 let key = reader.key(name, *position, value);
-                check_text(names, &shown_key(name), &key);
+                check_text(names, name, &key);
             }
             if let Some(value) = self.check(schema, &reader.member(name, value)) {
                 valid.push((&**name, (*position, value)));
@@ -256,11 +255,7 @@ fn report_unknown<'s>(schema: &'s Value, name: &str, key: &ValueReader<'_>) {
         let are_few = (1..=FEW).contains(&keys.len());
         are_few.then(|| format!("expected {}", any_of(Vec::new(), &keys)))
     });
-    key.error_with_help(
-        "unknown_key",
-        format!("unknown key \"{}\"", shown_key(name)),
-        help,
-    );
+    key.error_with_help("unknown_key", format!("unknown key \"{}\"", name), help);
 }
 
 /// Returns `true` if the type of `tree` is that of the schema. A schema without a type accepts every value.

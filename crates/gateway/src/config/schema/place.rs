@@ -76,6 +76,22 @@ impl<'s> Place<'s> {
         self.members()(name)
     }
 
+    /// Returns `true` if the map has the key `name`, with a meaning of its own.
+    pub(in super::super) fn is_key(self, name: &str) -> bool {
+        let mut keys = self
+            .schemas()
+            .into_iter()
+            .filter_map(|schema| schema.get("properties"));
+        keys.any(|keys| keys.get(name).is_some())
+    }
+
+    /// Returns the text formats that the value may have.
+    pub(in super::super) fn formats(self) -> Vec<&'s str> {
+        let formats = self.schemas().into_iter();
+        let formats = formats.filter_map(|schema| schema.get("format")?.as_str());
+        formats.collect()
+    }
+
     /// Returns `true` if the map will have the key `name`, of a feature that is not implemented yet.
     pub(super) fn is_planned(self, name: &str) -> bool {
         let mut planned = self
@@ -114,6 +130,13 @@ impl<'s> Place<'s> {
             !words(schema).is_empty() || kind.is_some_and(|kind| kind == "string")
         };
         self.schemas().iter().any(is_text)
+    }
+
+    /// Returns `true` if the value may be a number.
+    pub(in super::super) fn accepts_numbers(self) -> bool {
+        let kinds = self.schemas().into_iter();
+        let mut kinds = kinds.filter_map(|schema| schema.get("type")?.as_str());
+        kinds.any(|kind| kind == "integer" || kind == "number")
     }
 
     /// Returns the scalar with this text: a number or boolean if the value may be one, and may not be the text.

@@ -6,7 +6,6 @@ use serde_json::Value;
 use super::{
     super::{
         diagnostic::{Diagnostic, Position},
-        redact::shown_key,
         tree::{Kind, Tree},
         value::nearest,
     },
@@ -91,7 +90,7 @@ fn rename(
             missing.retain(|one| *one != key);
             // The key may be meant to be another one.
             value.mark_suspects(&|_| true);
-            let message = format!("unknown key \"{}\"", shown_key(&name));
+            let message = format!("unknown key \"{}\"", name);
             found.push(Diagnostic {
                 help: Some(format!("did you mean \"{key}\"?")),
                 path: std::mem::replace(&mut name, key.to_owned()),
@@ -124,7 +123,6 @@ fn lacks_space(key: &str, position: Position) -> Diagnostic {
     Diagnostic {
         help: Some("add the space".to_owned()),
         path: key.to_owned(),
-        is_suspect: true,
         ..Diagnostic::error("unknown_key", position, message)
     }
 }

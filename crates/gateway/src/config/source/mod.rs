@@ -7,7 +7,6 @@ mod overrides;
 mod variable;
 
 use std::{
-    collections::HashSet,
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -21,8 +20,8 @@ pub(super) use self::variable::{Expanded, Unset, expand};
 use super::{
     LARGEST, Report,
     diagnostic::{Diagnostic, Position, Source},
-    redact::{Named, mask_excerpts, names, tokens},
-    schema::{self, correct_keys, correct_keys_of_file},
+    redact::{Lines, Redactor},
+    schema::{correct_keys, correct_keys_of_file},
     tree::Tree,
     value::cannot_read,
 };
@@ -35,8 +34,6 @@ pub(super) struct Text {
     pub(super) folder: PathBuf,
     pub(super) text: String,
 }
-
-impl Text {}
 
 /// Reads the file at `path`, or all configuration files in the folder at `path`.
 ///
@@ -94,10 +91,8 @@ fn not_text(name: &str, error: &FromUtf8Error) -> Report {
         help: Some("save the file as UTF-8, or replace the character here".to_owned()),
         ..Diagnostic::error("unreadable", position, message)
     };
-    // The text is not known to be configuration, so only the lengths of its lines are shown.
-    let masked: String = (before.chars().chain(['\u{fffd}']))
-        .map(|one| if one == '\n' { one } else { '*' })
-        .collect();
+    // The text is not known to be configuration, so only the length of its line is shown.
+    let masked = Lines::from([(position.line, vec!['*'; position.column])]);
     Report::new(vec![Source::file(name, masked)], vec![error])
 }
 
@@ -141,7 +136,8 @@ pub(super) fn parse(texts: &[Text]) -> Result<(Tree, Vec<Diagnostic>), Report> {
         }
     }
     if !errors.is_empty() {
-        return Err(Report::new(sources(texts, errors.iter_mut()), errors));
+        let sources = sources(texts, &Redactor::default(), errors.iter_mut());
+        return Err(Report::new(sources, errors));
     }
     let (mut tree, errors) = merge(trees);
     misspelt.extend(errors);
@@ -152,37 +148,19 @@ pub(super) fn parse(texts: &[Text]) -> Result<(Tree, Vec<Diagnostic>), Report> {
 /// Returns a report with one error about a file of which nothing is shown.
 fn refuse(name: String, code: &'static str, message: String) -> Report {
     let error = Diagnostic::error(code, Position::START, message);
-    Report::new(vec![Source::file(name, "")], vec![error])
+    Report::new(vec![Source::file(name, Lines::new())], vec![error])
 }
 
-/// Returns the texts for `diagnostics`, with what of them may be shown. Masks keys in the diagnostics that may be secrets.
+/// Returns the texts for `diagnostics`, with what of them may be shown. Hides secrets in the diagnostics.
 pub(super) fn sources<'d>(
     texts: &[Text],
+    redactor: &Redactor<'_>,
     diagnostics: impl Iterator<Item = &'d mut Diagnostic>,
 ) -> Vec<Source> {
-    let diagnostics: Vec<_> = diagnostics.collect();
-    if diagnostics.is_empty() {
-        let sources = texts.iter().map(|text| Source::file(&*text.name, ""));
-        return sources.collect();
-    }
-    let mut named: Vec<Vec<Named>> = texts.iter().map(|_| Vec::new()).collect();
-    for one in diagnostics.iter().flat_map(|one| one.named()) {
-        // The others are environment variables.
-        if let Some(named) = named.get_mut(one.position.source) {
-            named.push(one);
-        }
-    }
-    let split: Vec<_> = texts.iter().map(|text| tokens(&text.text)).collect();
-    let files = || texts.iter().zip(&split);
-    let names = files().flat_map(|(text, tokens)| names(&text.text, tokens));
-    let names: HashSet<&str> = names.collect();
-    let is_known = |key: &str| schema::vocabulary().contains(key) || names.contains(key);
-    for one in diagnostics {
-        one.hide_key(is_known);
-    }
-    let sources = files().zip(&named).map(|((text, tokens), named)| {
-        let masked = mask_excerpts(&text.text, tokens, named, &names);
-        Source::file(&*text.name, masked)
-    });
-    sources.collect()
+    let all: Vec<_> = texts.iter().map(|text| &*text.text).collect();
+    let lines = redactor.excerpts(&all, diagnostics);
+    let sources = texts.iter().zip(lines);
+    sources
+        .map(|(text, lines)| Source::file(&*text.name, lines))
+        .collect()
 }
