@@ -1,5 +1,6 @@
 //! The file as a tree of values with their positions.
 
+mod depth;
 mod parse;
 mod quoted;
 mod tag;

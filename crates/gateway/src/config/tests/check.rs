@@ -186,6 +186,29 @@ downstreams: { users: { endpoints: [{ url: \"http://users:8080\" }], policy: fas
 routes: [{ name: my-page, match: { path: /page }, plan: { user: { downstream: users, request: { path: /, query: { size: 5 } } } } }]
 ";
 
+/// Returns the size of the report of a file with `count` errors on one line.
+fn size_of_report(count: usize) -> usize {
+    let wrong = (0..count).map(|index| format!("n{index}: {{ unknown: 1 }}"));
+    let wrong: Vec<_> = wrong.collect();
+    let text = format!("version: 1\npolicies: {{ {} }}\n{PAGE}", wrong.join(", "));
+    let report = read(
+        "long.yaml",
+        &text.replacen("\nversion: 1\npolicies", "\n# ", 1),
+    );
+    assert!(report.diagnostics().len() >= count);
+    let column = report.diagnostics()[count - 1].position.column;
+    let text = report.to_string();
+    assert!(text.contains(&format!("--> long.yaml:2:{column}\n")));
+    text.len()
+}
+
+#[test]
+fn fault_j7_the_excerpt_of_a_long_line_is_short() {
+    let (small, large) = (size_of_report(100), size_of_report(1_000));
+    // The last columns have more digits. With the whole line for each error, the report would be 100 times as large.
+    assert!(large < 11 * small, "{small} and {large} bytes");
+}
+
 #[test]
 fn fault_j51_overrides_have_the_types_of_their_keys() {
     let variables = [

@@ -14,6 +14,7 @@ use super::{
         syntax::{QUOTE_TAG, SyntaxError, locate, position},
     },
     Kind, Tree,
+    depth::check_depth,
     quoted::{parts, quote},
 };
 
@@ -23,6 +24,7 @@ impl Tree {
     /// # Errors
     /// Returns the first syntax error.
     pub(in super::super) fn parse(text: &str) -> Result<Self, SyntaxError> {
+        check_depth(text)?;
         let read = Self::parse_only(text);
         let mut tree = read.map_err(|error| locate(error.at_tab(text), text))?;
         let lines: Vec<&str> = text.lines().collect();
