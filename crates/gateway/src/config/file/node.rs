@@ -19,8 +19,8 @@ const PATH: &str = concat!(
 
 /// Regular expression of the paths to members of a response.
 const FIELD: &str = concat!(
-    r"^(?!/)([^.*\[\]\\]|\\[.\\*$\[\]/+0\s-])+",
-    r"(\.([^.*\[\]\\]|\\[.\\*$\[\]/+0\s-])+)*$"
+    r"^(?!/)(?!\$(\.|$))([^.*\[\]\\]|\\[.\\*$\[\]/+0\s-])+",
+    r"(\.(?!\$(\.|$))([^.*\[\]\\]|\\[.\\*$\[\]/+0\s-])+)*$"
 );
 
 section! {

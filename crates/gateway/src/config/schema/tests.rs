@@ -235,6 +235,8 @@ fn fault_j53_states_the_rules_of_libraries() {
         ("target: data", "target: a..b"),
         ("[a.b]", "[a.b, a.b]"),
         ("[a.b]", "[\"a.*\"]"),
+        ("target: data", "target: \"$\""),
+        ("target: data", "target: \"a.$.b\""),
         ("[a.c]", "[a.c, a.c]"),
         ("[a.c]", "[\"a[0]\"]"),
         ("{ a.b: c }", "{ \"a[0]\": c }"),
