@@ -312,4 +312,22 @@ mod tests {
         let wrong = "{ path: /, query: { a: null, b: [1], c: {} }, headers: { x-n: null } }";
         assert_eq!(sent(wrong), (None, 4));
     }
+    #[test]
+    fn fault_j53_a_null_is_a_json_value() {
+        let request = schema::of::<file::Request>();
+        let body = |yaml: &str| {
+            let (tree, diagnostics) = (Tree::parse(yaml).unwrap(), Diagnostics::default());
+            let reader = ValueReader::root(&tree, &diagnostics);
+            reader.read::<file::Request>(&request).unwrap().body
+        };
+        assert_eq!(
+            body("{ path: /, method: POST, body: null }"),
+            Some(Value::Null)
+        );
+        assert_eq!(body("{ path: /, method: POST }"), None);
+        let (tree, diagnostics) = (Tree::parse("static: null").unwrap(), Diagnostics::default());
+        let reader = ValueReader::root(&tree, &diagnostics);
+        let read = reader.read::<file::Fallback>(&schema::of::<file::Fallback>());
+        assert_eq!(read.unwrap().fixed, Some(Value::Null));
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use http::Method;
 use indexmap::IndexMap;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 use tower_fanout::layers::fallback::OutcomeSet;
 
@@ -22,6 +22,11 @@ const FIELD: &str = concat!(
     r"^(?!/)(?!\$(\.|$))([^.*\[\]\\]|\\[.\\*$\[\]/+0\s-])+",
     r"(\.(?!\$(\.|$))([^.*\[\]\\]|\\[.\\*$\[\]/+0\s-])+)*$"
 );
+
+/// Reads a JSON value. A null is a value too, although for serde it is a missing one.
+fn json_value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
 
 section! {
     /// A node of a plan: one call of a service.
@@ -105,6 +110,7 @@ section! {
         #[schemars(extend("propertyNames" = headers_except(managed())))]
         headers: IndexMap<String, Scalar> = IndexMap::new(),
         /// JSON body of the request.
+        #[serde(deserialize_with = "json_value")]
         #[schemars(example = json!({ "id": "{route.id}" }))]
         body: Option<Value> = None,
     }
@@ -161,7 +167,7 @@ section! {
     #[schemars(extend("x-exactly-one" = ["static", "service"]))]
     Fallback {
         /// A fixed JSON value.
-        #[serde(rename = "static")]
+        #[serde(rename = "static", deserialize_with = "json_value")]
         #[schemars(example = json!({ "items": [] }))]
         fixed: Option<Value> = None,
         /// Name of another service under `downstreams`, which gets the same request.
