@@ -94,9 +94,10 @@ fn validated(
     let mut file: File = reader.read(schema::of_file()).unwrap_or_default();
     let acknowledge = std::mem::take(&mut file.acknowledge);
     let config = root(file, reader);
-    // Errors of a value whose variable is missing are consequences of that.
-    let is_consequence =
-        |one: &Diagnostic| unset.iter().any(|(position, _)| *position == one.position);
+    // Errors of a value whose variable is missing are consequences of that, except for a type that no variable has.
+    let is_consequence = |one: &Diagnostic| {
+        one.code != "type" && unset.iter().any(|(position, _)| *position == one.position)
+    };
     let is_excused = |one: &Diagnostic| extent.allow_missing_env && is_consequence(one);
     let is_error = |one: &Diagnostic| one.severity == Severity::Error && !is_excused(one);
     let has_errors = diagnostics.borrow().iter().any(is_error);
@@ -117,7 +118,8 @@ fn validated(
     let mut found = diagnostics.borrow_mut();
     found.retain(|one| one.code == "variable" || !is_consequence(one));
     if extent.allow_missing_env {
-        let missing = |one: &Diagnostic| unset.contains(&(one.position, true));
+        let missing =
+            |one: &Diagnostic| is_consequence(one) && unset.contains(&(one.position, true));
         found.retain(|one| !missing(one));
     }
     let acknowledged = take_acknowledged(&acknowledge, reader, &mut found);

@@ -33,8 +33,8 @@ struct Checker<'s> {
 
 impl<'s> Checker<'s> {
     fn check<'t>(&self, schema: &'s Value, reader: &ValueReader<'t>) -> Option<Cow<'t, Tree>> {
-        // Nothing is known of a value without its variables, or of an ambiguous number. Both are reported already.
-        if reader.tree.unset().is_some() || reader.tree.ambiguous_number().is_some() {
+        // Nothing is known of an ambiguous number, which is reported already.
+        if reader.tree.ambiguous_number().is_some() {
             return None;
         }
         // Is beside a reference if a key limits a type of its own.
@@ -42,6 +42,10 @@ impl<'s> Checker<'s> {
             reader.nonempty()?;
         }
         let schema = resolve(self.root, schema);
+        if reader.tree.unset().is_some() {
+            self.check_unset(schema, reader);
+            return None;
+        }
         // Few values have a choice.
         if schema.get("type").is_none()
             && let Some(alternatives) = alternatives(schema)
@@ -56,6 +60,19 @@ impl<'s> Checker<'s> {
             Kind::Map { .. } if schema.get("type").is_some() => self.check_map(schema, reader),
             Kind::List(_) => self.check_list(schema, reader),
             _ => check_scalar(schema, reader).then_some(Cow::Borrowed(reader.tree)),
+        }
+    }
+
+    /// Reports a value with missing variables if no text is valid in its place. Variables are texts, and nothing else is
+    /// known of them.
+    fn check_unset(&self, schema: &'s Value, reader: &ValueReader<'_>) {
+        let choice = alternatives(schema).filter(|_| schema.get("type").is_none());
+        let types = choice.map_or_else(|| vec![schema], |choice| flatten(self.root, choice));
+        let accepts_text = |one: &&Value| !words(one).is_empty() || accepts_type(one, reader.tree);
+        if !types.iter().any(accepts_text) {
+            let expected = any_of(types.into_iter().map(type_name).collect(), &[]);
+            let help = || Some("write the value here, as a variable is always a string".to_owned());
+            reader.wrong_type(&expected, rewrite(schema, reader.tree).or_else(help));
         }
     }
 
