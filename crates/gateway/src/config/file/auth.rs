@@ -113,9 +113,10 @@ impl fmt::Debug for SecretText {
 
 /// Regular expression of the URL of a JWK set: `https`, or `http` on a loopback host.
 const KEYS_URL: &str = concat!(
-    r"^([Hh][Tt][Tt][Pp][Ss]://[^/?#{}%\\@]|",
+    r"^([Hh][Tt][Tt][Pp][Ss]://[!$&-.0-9:;=A-Z\[\]_a-z~]|",
     r"[Hh][Tt][Tt][Pp]://([Ll][Oo][Cc][Aa][Ll][Hh][Oo][Ss][Tt](?=[:/?]|$)|127\.|\[[0:]*1\]))",
-    r"([^/?#{}%\\@]|%[0-9A-Fa-f]{2})*(/([^#{}?%\\]|%[0-9A-Fa-f]{2})*)?(\?[^#]*)?$"
+    r"([!$&-.0-9:;=A-Z\[\]_a-z~]|%[0-9A-Fa-f]{2})*",
+    r"(/([^#{}?%\\]|%[0-9A-Fa-f]{2})*)?(\?[^#\x00-\x20]*)?$"
 );
 
 section! {

@@ -19,7 +19,7 @@ const CREDENTIALS: &str =
 
 /// Regular expression of the URL of a service.
 const ENDPOINT: &str = concat!(
-    r"^[Hh][Tt][Tt][Pp][Ss]?://([^/?#{}%\\@]|%[0-9A-Fa-f]{2})+",
+    r"^[Hh][Tt][Tt][Pp][Ss]?://([!$&-.0-9:;=A-Z\[\]_a-z~]|%[0-9A-Fa-f]{2})+",
     r"(/(?!\.\.?(/|$))([^#{}?%\\/]|%[0-9A-Fa-f]{2})*)*$"
 );
 

@@ -3,16 +3,19 @@
 use std::{fs, ops::RangeInclusive};
 
 use fastrand::Rng;
+use jsonschema::validator_for;
 use serde_json::Value;
 
 use super::{
     super::{
-        Config, Report,
+        Config, Extent, Report, Text,
         diagnostic::Severity,
+        read,
         tests::corpus_env,
         tree::{Kind, Tree},
     },
-    alternatives, of_file, resolve,
+    alternatives, json_schema, of_file, resolve,
+    tests::assert_agreement,
 };
 
 /// Number of mutations. They are the same in each run.
@@ -262,4 +265,93 @@ fn fault_j54_reports_a_random_mistake_where_it_was_made() {
         valid < made / 3 && elsewhere < made / 10,
         "{valid} valid, {elsewhere} elsewhere"
     );
+}
+
+/// Adds the JSON pointers of the values inside `value`, which is at `path`.
+fn pointers(value: &Value, path: &str, out: &mut Vec<String>) {
+    let inside: Vec<_> = match value {
+        Value::Object(members) => {
+            let escaped = |name: &String| name.replace('~', "~0").replace('/', "~1");
+            let members = members.iter().map(|(name, value)| (escaped(name), value));
+            members.collect()
+        }
+        Value::Array(items) => {
+            let items = items.iter().enumerate();
+            items
+                .map(|(index, item)| (index.to_string(), item))
+                .collect()
+        }
+        _ => return,
+    };
+    for (step, value) in inside {
+        let path = format!("{path}/{step}");
+        pointers(value, &path, out);
+        out.push(path);
+    }
+}
+
+/// Inserts a character into `text` that few texts can have.
+fn insert_odd(rng: &mut Rng, text: &str) -> String {
+    let odd = [' ', '\t', '\n', '\u{7}', '\u{7f}', '\u{85}'];
+    let mut characters: Vec<char> = text.chars().collect();
+    characters.insert(rng.usize(..=characters.len()), *rng.choice(&odd).unwrap());
+    characters.into_iter().collect()
+}
+
+/// Escapes the control characters that JSON allows in texts, and YAML does not.
+fn escaped(json: &str) -> String {
+    let controls = |one: char| {
+        one.is_control()
+            .then(|| format!("\\u{:04x}", u32::from(one)))
+    };
+    let text = json
+        .chars()
+        .map(|one| controls(one).unwrap_or_else(|| one.into()));
+    text.collect()
+}
+
+/// Replaces the value by a null or a variable, or inserts a character into its text or a name in it.
+fn replace_value(rng: &mut Rng, value: &mut Value) {
+    match (rng.u8(..4), &mut *value) {
+        (0, _) => *value = Value::Null,
+        (1, _) => *value = "${MISSING}".into(),
+        (_, Value::String(text)) => *text = insert_odd(rng, text),
+        (_, Value::Object(members)) if !members.is_empty() => {
+            let names: Vec<_> = members.keys().cloned().collect();
+            let name = rng.choice(&names).unwrap();
+            let value = members.remove(name).unwrap();
+            members.insert(insert_odd(rng, name), value);
+        }
+        _ => *value = insert_odd(rng, "word").into(),
+    }
+}
+
+#[test]
+fn fault_j53_schema_and_check_agree_on_a_random_value() {
+    let schema = validator_for(&json_schema()).unwrap();
+    let (mut rng, files, env) = (Rng::with_seed(53), files(), corpus_env());
+    let extent = Extent {
+        strict: false,
+        allow_missing_env: true,
+    };
+    let mut refusals = 0;
+    for _ in 0..MUTATIONS {
+        let text = rng.choice(&files).unwrap();
+        let mut file = Tree::parse(text).unwrap().to_json();
+        let mut all = Vec::new();
+        pointers(&file, "", &mut all);
+        let pointer = rng.choice(&all).unwrap();
+        replace_value(&mut rng, file.pointer_mut(pointer).unwrap());
+        let text = Text {
+            name: pointer.clone(),
+            folder: std::path::PathBuf::new(),
+            text: escaped(&file.to_string()),
+        };
+        let mut tree = Tree::parse(&text.text).unwrap();
+        tree.interpolate(&env);
+        let report = read::config(&[text], &env, extent);
+        let report = report.map_or_else(|report| report, |config| config.warnings);
+        refusals += assert_agreement(&schema, &file.to_string(), &tree, &report);
+    }
+    assert!(refusals > MUTATIONS / 3, "{refusals} refusals");
 }

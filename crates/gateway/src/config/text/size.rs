@@ -35,7 +35,7 @@ fn binary_unit(text: &str) -> Option<String> {
 impl Text for Size {
     const FORMAT: &'static str = "size";
     const EXPECTED: &'static str = "a size such as \"64KiB\" or \"1MiB\"";
-    const SHAPE: Shape = Shape::Pattern(r"^\s*\+?[0-9]+\s*(Gi|Mi|Ki)?B$");
+    const SHAPE: Shape = Shape::Pattern(r"^[\s\x85]*\+?[0-9]+[\s\x85]*(Gi|Mi|Ki)?B$");
 
     fn parse(text: &str) -> Result<Self, Fault> {
         let parse = || {

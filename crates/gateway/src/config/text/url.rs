@@ -20,7 +20,10 @@ pub(in super::super) struct Url(pub(in super::super) Uri);
 impl Text for Url {
     const FORMAT: &'static str = "url";
     const EXPECTED: &'static str = "a URL such as \"http://users:8080\"";
-    const SHAPE: Shape = Shape::Pattern(r"^([^#{}?%\\]|%[0-9A-Fa-f]{2})+(\?[^#]*)?$");
+    const SHAPE: Shape = Shape::Pattern(concat!(
+        r"^(?!([^:/?]*://)?[^/?]*[^!-~])",
+        r"([^#{}?%\\]|%[0-9A-Fa-f]{2})+(\?[^#\x00-\x20]*)?$"
+    ));
 
     fn parse(text: &str) -> Result<Self, Fault> {
         // The parser drops a fragment, which is never sent.

@@ -45,10 +45,11 @@ pub(super) const FORMATS: &[Format] = &[
 impl Text for Duration {
     const FORMAT: &'static str = "duration";
     const EXPECTED: &'static str = "a duration such as \"300ms\"";
+    // The next-line character is a space for the parser, and not for a regular expression.
     const SHAPE: Shape = Shape::Pattern(concat!(
-        r"^(0|\s*([0-9][0-9\s]*(\.\s*[0-9][0-9\s]*)?(",
+        r"^(0|[\s\x85]*([0-9][0-9\s\x85]*(\.[\s\x85]*[0-9][0-9\s\x85]*)?(",
         "nanos|nsec|ns|usec|us|µs|millis|msec|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|",
-        r"days?|d|weeks?|wks?|w)\s*)+)$"
+        r"days?|d|weeks?|wks?|w)[\s\x85]*)+)$"
     ));
 
     fn parse(text: &str) -> Result<Self, Fault> {
