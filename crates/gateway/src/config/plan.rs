@@ -4,14 +4,14 @@ use std::{cell::RefCell, collections::HashMap, time::Duration};
 
 use http::Method;
 use indexmap::IndexMap;
-use tower_fanout::{Bounds, Profile};
+use tower_fanout::{Bounds, Plan, Profile};
 use tower_fanout_http::guard::GuardConfig;
 use tower_fanout_json::condition::Condition;
 use tower_fanout_json::template::Root;
 use uuid::Uuid;
 
 use super::{
-    Bound, DownstreamConfig, Jwt, Limits, ORCHESTRATE, PlanConfig, RESERVED_NAMES, Route,
+    Bound, DownstreamConfig, Jwt, Limits, Node, ORCHESTRATE, PlanConfig, RESERVED_NAMES, Route,
     RoutePath, RouteTable, Tier,
     aggregate::{Aggregate, check_quorum},
     auth::{RouteAuth, route_auth},
@@ -224,21 +224,95 @@ fn check_node_name(reader: &ValueReader<'_>, name: &str) {
     }
 }
 
-/// Checks what depends on the callers of the plan at `reader`, and returns their tiers.
-fn check_callers<'n>(
-    reader: &ValueReader<'_>,
-    nodes: &Nodes<'_, '_>,
-    aggregate: &Aggregate,
-    auth: Option<&RouteAuth>,
+/// The nodes of a plan, with what their checks depend on.
+struct PlanCheck<'p, 'f> {
+    /// Reads the map that has the plan.
+    route: &'p ValueReader<'f>,
+    nodes: &'p Nodes<'p, 'f>,
+    aggregate: &'p Aggregate,
+    /// Path parameters of the route, or `None` if its path is invalid.
+    parameters: Option<&'p [String]>,
+    names: &'p Names<'p>,
+    /// `true` if a request may select nodes and strategy.
+    choose: bool,
+}
+
+impl<'f> PlanCheck<'_, 'f> {
+    /// Checks what is the same for all callers. Returns `None` if the graph has errors.
+    fn check(&self, limits: &Limits) -> Option<Plan> {
+        let (nodes, deadline) = (self.nodes, limits.deadline.default);
+        let bounds = Bounds::default()
+            .deadline(deadline)
+            .max_concurrency(limits.max_concurrency.default.into())
+            .max_retries(limits.retries.default);
+        let reader = self.route.at("plan");
+        let graph = check_plan(&reader, nodes, self.parameters, &bounds, self.names);
+        if let Some(reader) = &self.aggregate_reader() {
+            check_effects(reader, self.aggregate, nodes, deadline, self.choose);
+            check_quorum(reader, self.aggregate.strategy, nodes);
+        }
+        check_conflicts(self.aggregate, nodes, self.choose);
+        check_texts(nodes, self.aggregate, self.choose);
+        check_fallback_steps(nodes);
+        graph
+    }
+
+    /// Checks what depends on the callers. `has_graph` is `false` if the graph has errors.
+    fn check_callers(&self, auth: Option<&RouteAuth>, has_graph: bool) {
+        let (nodes, names) = (self.nodes, self.names);
+        check_keys(nodes, self.parameters, auth, names);
+        let (reader, outcomes) = (self.route.at("plan"), &names.outcomes);
+        let possible = possible_tiers(auth, names.jwt, names.tiers);
+        check_failures(&reader, self.aggregate, nodes, &possible, outcomes);
+        check_tiers(nodes, auth, &possible);
+        check_claims(nodes, auth);
+        check_conditions(nodes, self.parameters, auth, &possible, names);
+        // Unknown dependencies and cycles are reported already, and so are nodes that no caller reaches.
+        if has_graph
+            && check_dependencies(nodes, &possible, outcomes)
+            && let Some(reader) = &self.aggregate_reader()
+        {
+            let strategy = self.aggregate.strategy;
+            check_quorum_of_tiers(reader, strategy, nodes, &possible, outcomes);
+        }
+    }
+
+    /// Returns a reader of `aggregate`, if the file has it.
+    fn aggregate_reader(&self) -> Option<ValueReader<'f>> {
+        let has_one = self.route.has("aggregate");
+        has_one.then(|| self.route.at("aggregate"))
+    }
+}
+
+/// Reads the nodes of a plan, of which `members` are the readers.
+fn nodes<'m, 'f>(
+    files: &IndexMap<String, file::Node>,
+    members: &'m [(String, ValueReader<'f>)],
     parameters: Option<&[String]>,
-    names: &Names<'n>,
-) -> Vec<&'n str> {
-    let possible = possible_tiers(auth, names.jwt, names.tiers);
-    check_failures(reader, aggregate, nodes, &possible, &names.outcomes);
-    check_tiers(nodes, auth, &possible);
-    check_claims(nodes, auth);
-    check_conditions(nodes, parameters, auth, &possible, names);
-    possible
+    names: &Names<'_>,
+) -> Nodes<'m, 'f> {
+    let own: Vec<&str> = members.iter().map(|(name, _)| &**name).collect();
+    let known = Known {
+        parameters,
+        nodes: &own,
+    };
+    let read = members.iter().map(|(name, reader)| {
+        let file = files.get(name);
+        let node = file.and_then(|file| node(file, reader, (known, names)));
+        (name.clone(), (node, reader))
+    });
+    read.collect()
+}
+
+/// Returns the nodes with the indices of other nodes in place of their names, which are slower to look up per request.
+/// Returns `None` if a node has errors.
+fn resolved(nodes: Nodes<'_, '_>, graph: &Plan) -> Option<IndexMap<String, Node>> {
+    let nodes = nodes.into_iter().map(|(name, (node, _))| {
+        let mut node = node?;
+        node.request.resolve(|name| graph.index_of(name));
+        Some((name, node))
+    });
+    nodes.collect()
 }
 
 /// Checks a plan. `parameters` are the path parameters of its route, or `None` if the path is invalid.
@@ -250,75 +324,36 @@ pub(super) fn plan(
     parameters: Option<&[String]>,
     choose: bool,
 ) -> Option<PlanConfig> {
-    let at = |key: &str| route.has(key).then(|| route.at(key));
-    let auth = at("auth").map(|reader| route_auth(file.auth.as_ref()?, &reader, names.jwt));
+    let auth = route.has("auth").then(|| route.at("auth"));
+    let auth = auth.map(|reader| route_auth(file.auth.as_ref()?, &reader, names.jwt));
     let limits = limits(file, route);
-    let deadline = limits.deadline.default;
-    let aggregates = at("aggregate");
     let aggregate = Aggregate::from(&file.aggregate);
     let files = file.plan.as_ref()?;
-    let reader = route.at("plan");
-    let members = route.members("plan");
+    let (reader, members) = (route.at("plan"), route.members("plan"));
     for (name, _) in &members {
         check_node_name(&reader, name);
     }
-    let own: Vec<&str> = members.iter().map(|(name, _)| &**name).collect();
-    let known = Known {
+    let nodes = nodes(files, &members, parameters, names);
+    let checks = PlanCheck {
+        route,
+        nodes: &nodes,
+        aggregate: &aggregate,
         parameters,
-        nodes: &own,
+        names,
+        choose,
     };
-    let nodes: IndexMap<_, _> = members
-        .iter()
-        .map(|(name, reader)| {
-            let file = files.get(name);
-            let node = file.and_then(|file| node(file, reader, (known, names)));
-            (name.clone(), (node, reader))
-        })
-        .collect();
-    let bounds = Bounds::default()
-        .deadline(deadline)
-        .max_concurrency(limits.max_concurrency.default.into())
-        .max_retries(limits.retries.default);
     // All checks run before the first `?`, so that one run reports the errors of all of them.
-    let graph = check_plan(&reader, &nodes, parameters, &bounds, names);
-    if let Some(reader) = &aggregates {
-        check_effects(reader, &aggregate, &nodes, deadline, choose);
-        check_quorum(reader, aggregate.strategy, &nodes);
-    }
-    check_conflicts(&aggregate, &nodes, choose);
-    check_texts(&nodes, &aggregate, choose);
-    check_fallback_steps(&nodes);
-    // An invalid `auth` is reported already, and says nothing about the tiers.
+    let graph = checks.check(&limits);
+    // An invalid `auth` is reported already, and says nothing about the callers.
     if !matches!(auth, Some(None)) {
-        let auth = auth.as_ref().and_then(Option::as_ref);
-        check_keys(&nodes, parameters, auth, names);
-        let possible = check_callers(&reader, &nodes, &aggregate, auth, parameters, names);
-        // Unknown dependencies and cycles are reported already, and so are nodes that no caller reaches.
-        if graph.is_some()
-            && check_dependencies(&nodes, &possible, &names.outcomes)
-            && let Some(reader) = &aggregates
-        {
-            check_quorum_of_tiers(
-                reader,
-                aggregate.strategy,
-                &nodes,
-                &possible,
-                &names.outcomes,
-            );
-        }
+        checks.check_callers(auth.as_ref().and_then(Option::as_ref), graph.is_some());
     }
     let graph = graph?;
-    let nodes = nodes.into_iter().map(|(name, (node, _))| {
-        let mut node = node?;
-        // References by name become indices, which are faster to look up per request.
-        node.request.resolve(|name| graph.index_of(name));
-        Some((name, node))
-    });
     Some(PlanConfig {
         // An invalid `auth` must not become `None`, which admits every caller.
         auth: auth.map_or(Some(None), |auth| auth.map(Some))?,
         limits,
-        nodes: nodes.collect::<Option<_>>()?,
+        nodes: resolved(nodes, &graph)?,
         digest: digest(&reader),
         graph,
         aggregate,
