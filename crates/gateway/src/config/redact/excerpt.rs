@@ -87,6 +87,8 @@ impl<'t> Redactor<'t> {
         lines.collect()
     }
 
+    /// Returns the line at `range` of `text`, which has the `tokens`. Adds the values at the positions `asked`, which are
+    /// those of diagnostics in this line, to `values`.
     fn line(
         &self,
         text: &str,
@@ -95,39 +97,19 @@ impl<'t> Redactor<'t> {
         asked: &[Position],
         values: &mut BTreeMap<Position, Value<'t>>,
     ) -> Line {
-        let line = text[range.clone()].trim_end_matches(['\n', '\r']);
-        let length = line.len();
-        let offsets: Vec<usize> = line
-            .char_indices()
-            .map(|(at, _)| range.start + at)
-            .collect();
-        let mut line: Line = line.chars().collect();
-        let place = |at: usize| offsets.partition_point(|start| *start < at);
+        let columns = Columns::new(text, &range);
+        let mut line: Line = text[columns.range.clone()].chars().collect();
         let mut end = 0;
         for token in tokens {
             // The line before this token is a part of one text.
             if token.range.start < end {
                 continue;
             }
-            let written = &text[token.range.clone()];
-            let mut token = Token {
-                range: token.range.end - written.trim_start().len()..token.range.end,
-                is_key: token.is_key,
-            };
-            let from = place(token.range.start);
-            let column = |column| Position { column, ..asked[0] };
-            let known = [from + 1, from].map(|one| self.values.get(&column(one)));
-            let value = known.into_iter().flatten().next();
+            let (token, value) = self.value_of(token, text, &columns, asked[0]);
             if value.is_some_and(|value| value.is_line) {
-                end = range.start + length;
-                token.range.end = end;
-                token.is_key = false;
+                end = columns.range.end;
             }
-            // Columns are counted from 1. The quote before a text belongs to it.
-            let first = asked.partition_point(|one| one.column < from);
-            let last = place(token.range.end) + 1;
-            let here = &asked[first..];
-            let here = &here[..here.partition_point(|one| one.column <= last)];
+            let here = columns.positions(&token.range, asked);
             for position in here.iter().filter(|_| !token.is_key) {
                 values.extend(value.map(|value| (*position, value.clone())));
             }
@@ -137,14 +119,69 @@ impl<'t> Redactor<'t> {
                 None => Class::Secret,
             };
             let is_asked = token.is_key || !here.is_empty();
-            let written = &text[token.range.clone()];
+            let (start, written) = (token.range.start, &text[token.range.clone()]);
             for hidden in self.hidden(written, class, is_asked) {
-                let start = token.range.start;
-                let (from, to) = (place(start + hidden.start), place(start + hidden.end));
+                let from = columns.before(start + hidden.start);
+                let to = columns.before(start + hidden.end);
                 line[from..to].fill('*');
             }
         }
         line
+    }
+
+    /// Returns the value at a token of the line of `place`, if it is known, and the token without the spaces before it. The
+    /// token of a text on several lines is the rest of the line.
+    fn value_of(
+        &self,
+        token: &Token,
+        text: &str,
+        columns: &Columns,
+        place: Position,
+    ) -> (Token, Option<&Value<'t>>) {
+        let end = token.range.end;
+        let start = end - text[token.range.clone()].trim_start().len();
+        let before = columns.before(start);
+        let at = |column| self.values.get(&Position { column, ..place });
+        // Columns are counted from 1. The quote before a text belongs to it.
+        let value = at(before + 1).or_else(|| at(before));
+        let is_line = value.is_some_and(|value| value.is_line);
+        let token = Token {
+            range: start..if is_line { columns.range.end } else { end },
+            is_key: token.is_key && !is_line,
+        };
+        (token, value)
+    }
+}
+
+/// The columns of the characters of a line.
+struct Columns {
+    /// Range of the line in the text, without its end.
+    range: Range<usize>,
+    /// Where the characters start in the text.
+    starts: Vec<usize>,
+}
+
+impl Columns {
+    fn new(text: &str, range: &Range<usize>) -> Self {
+        let line = text[range.clone()].trim_end_matches(['\n', '\r']);
+        let starts = line.char_indices().map(|(at, _)| range.start + at);
+        Self {
+            range: range.start..range.start + line.len(),
+            starts: starts.collect(),
+        }
+    }
+
+    /// Returns the number of characters of the line before an offset in the text.
+    fn before(&self, at: usize) -> usize {
+        self.starts.partition_point(|start| *start < at)
+    }
+
+    /// Returns the positions in the line, of those in `asked`, that are at a token at `range`, or at the quotes around it.
+    fn positions<'p>(&self, range: &Range<usize>, asked: &'p [Position]) -> &'p [Position] {
+        let (from, last) = (self.before(range.start), self.before(range.end) + 1);
+        let first = asked.partition_point(|one| one.column < from);
+        let end = asked.partition_point(|one| one.column <= last);
+        asked.get(first..end).unwrap_or_default()
     }
 }
 

@@ -130,31 +130,19 @@ impl Redactor<'_> {
         let (mut from, mut at) = (at, at);
         while let Some(one) = text[at..].chars().next() {
             let (before, rest) = (&text[from..at], &text[at + one.len_utf8()..]);
-            let word = &rest[..rest.find(|one| !is_part(one)).unwrap_or(rest.len())];
-            let is_form = match one {
-                '{' if before.ends_with('$') => true,
-                '{' if rest.starts_with('{') || before.ends_with('{') => true,
-                '{' => match rest.find('}') {
-                    Some(end) => {
-                        let path = self.shown_path(&rest[..end]);
-                        if path < end {
-                            shown.push(from..at + 1 + path);
-                            from = at + 1 + end;
-                        }
-                        at += end;
-                        true
-                    }
-                    None => false,
-                },
-                // The sign is a part of the default of a variable, and before a port or the path of a module.
-                ':' => {
-                    rest.starts_with(|next: char| next.is_ascii_digit() || "/:-?".contains(next))
-                        || before.ends_with(':')
-                        || !word.is_empty() && self.is_near(word)
+            let mut is_form = self.is_form(one, before, rest);
+            if !is_form
+                && one == '{'
+                && let Some(end) = rest.find('}')
+            {
+                let path = self.shown_path(&rest[..end]);
+                if path < end {
+                    shown.push(from..at + 1 + path);
+                    from = at + 1 + end;
                 }
-                '=' => !word.is_empty() && self.is_near(word),
-                _ => is_part(one) || "./*~+,%$}[]\\@".contains(one),
-            };
+                at += end;
+                is_form = true;
+            }
             at += one.len_utf8();
             if !is_form {
                 break;
@@ -164,6 +152,24 @@ impl Redactor<'_> {
         let rest = self.references(&text[at..]).into_iter();
         shown.extend(rest.map(|range| at + range.start..at + range.end));
         shown
+    }
+
+    /// Returns `true` for a character that names and paths have, between `before` and `rest`. A brace is one if it is not the
+    /// start of a placeholder.
+    fn is_form(&self, one: char, before: &str, rest: &str) -> bool {
+        let word = &rest[..rest.find(|one| !is_part(one)).unwrap_or(rest.len())];
+        let is_known = || !word.is_empty() && self.is_near(word);
+        match one {
+            '{' => before.ends_with(['$', '{']) || rest.starts_with('{'),
+            // The sign is a part of the default of a variable, and before a port or the path of a module.
+            ':' => {
+                rest.starts_with(|next: char| next.is_ascii_digit() || "/:-?".contains(next))
+                    || before.ends_with(':')
+                    || is_known()
+            }
+            '=' => is_known(),
+            _ => is_part(one) || "./*~+,%$}[]\\@".contains(one),
+        }
     }
 
     /// Returns the length of the start of a placeholder, without its braces, that may be shown. A path is shown, although its
@@ -184,51 +190,57 @@ impl Redactor<'_> {
     fn hidden_of_condition(&self, text: &str) -> Vec<Range<usize>> {
         let (mut hidden, mut at) = (Vec::new(), 0);
         while let Some(one) = text[at..].chars().next() {
-            let rest = &text[at + one.len_utf8()..];
-            let before = &text[..at];
-            if let '"' | '\'' = one {
-                let start = at + 1;
-                let end = start + end_of_literal(rest, before.ends_with('\\'), one);
-                let literal = &text[start..end];
-                let after = text[end..].trim_start_matches(['\\', one]).trim_start();
-                let map = before.trim_end_matches('\\').strip_suffix('[');
-                let is_index = map.is_some_and(|map| map.ends_with(is_part));
-                let is_name = is_index || after.starts_with("in header");
-                let root = literal
-                    .split(|one| !is_part(one))
-                    .next()
-                    .unwrap_or_default();
-                if Root::RESERVED.contains(&root) {
-                    // A condition may be in quotes by mistake.
-                    let inside = self.hidden_of_condition(literal).into_iter();
-                    hidden.extend(inside.map(|range| start + range.start..start + range.end));
-                } else if !is_name && !is_variable(literal) && !self.is_near(literal) {
-                    hidden.push(start..end);
-                }
-                at = end + text[end..].starts_with('\\') as usize;
-                at += text[at..].starts_with(one) as usize;
-            } else if is_part(one) && one != '-' {
-                // A name with a dash is a subtraction, but may be meant as a name.
-                let is_end = |one: char| !is_part(one) || one == '-' && !before.ends_with('.');
-                let end = at + text[at..].find(is_end).unwrap_or(text.len() - at);
-                let word = &text[at..end];
-                let is_member = before.ends_with('.');
-                let is_number = word.bytes().any(|byte| byte.is_ascii_digit());
-                let is_short = word.len()
-                    <= if is_number {
-                        LONGEST_NUMBER
-                    } else {
-                        LONGEST_WORD
-                    };
-                if !is_member && !is_short && !self.is_near(word) {
-                    hidden.push(at..end);
-                }
-                at = end;
-            } else {
-                at += one.len_utf8();
-            }
+            at = match one {
+                '"' | '\'' => self.hide_literal(text, at, one, &mut hidden),
+                _ if is_part(one) && one != '-' => self.hide_name(text, at, &mut hidden),
+                _ => at + one.len_utf8(),
+            };
         }
         hidden
+    }
+
+    /// Adds the ranges of the literal at `at` of a condition that may not be shown. Returns the end of the literal.
+    fn hide_literal(
+        &self,
+        text: &str,
+        at: usize,
+        quote: char,
+        hidden: &mut Vec<Range<usize>>,
+    ) -> usize {
+        let (before, start) = (&text[..at], at + 1);
+        let end = start + end_of_literal(&text[start..], before.ends_with('\\'), quote);
+        let literal = &text[start..end];
+        let after = text[end..].trim_start_matches(['\\', quote]).trim_start();
+        let map = before.trim_end_matches('\\').strip_suffix('[');
+        let is_index = map.is_some_and(|map| map.ends_with(is_part));
+        let is_name = is_index || after.starts_with("in header");
+        let mut words = literal.split(|one| !is_part(one));
+        if Root::RESERVED.contains(&words.next().unwrap_or_default()) {
+            // A condition may be in quotes by mistake.
+            let inside = self.hidden_of_condition(literal).into_iter();
+            hidden.extend(inside.map(|range| start + range.start..start + range.end));
+        } else if !is_name && !is_variable(literal) && !self.is_near(literal) {
+            hidden.push(start..end);
+        }
+        let end = end + usize::from(text[end..].starts_with('\\'));
+        end + usize::from(text[end..].starts_with(quote))
+    }
+
+    /// Adds the range of the name or number at `at` of a condition if it may not be shown. Returns its end.
+    fn hide_name(&self, text: &str, at: usize, hidden: &mut Vec<Range<usize>>) -> usize {
+        let is_member = text[..at].ends_with('.');
+        // A name with a dash is a subtraction, but may be meant as a name.
+        let is_end = |one: char| !is_part(one) || one == '-' && !is_member;
+        let end = at + text[at..].find(is_end).unwrap_or(text.len() - at);
+        let word = &text[at..end];
+        let longest = match word.bytes().any(|byte| byte.is_ascii_digit()) {
+            true => LONGEST_NUMBER,
+            false => LONGEST_WORD,
+        };
+        if !is_member && word.len() > longest && !self.is_near(word) {
+            hidden.push(at..end);
+        }
+        end
     }
 }
 
