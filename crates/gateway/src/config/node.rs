@@ -31,17 +31,13 @@ pub(super) fn node(
     let tier = |reader: &ValueReader<'_>| known(reader, ("tier", "tiers"), names.tiers.keys());
     let tiers = reader.items("tiers");
     let tiers = tiers.iter().filter_map(tier).collect();
-    let when = file
-        .when
-        .as_ref()
-        .and_then(|_| condition(&reader.at("when"), names));
+    let when = file.when.as_ref();
+    let when = when.and_then(|_| condition(&reader.at("when"), names));
     let request = file.request.as_ref();
     let request =
         request.and_then(|file| request_template(file, &reader.at("request"), known_values));
     let filter = filter(&file.response, &reader.at("response"));
-    let steps = file.fallback.iter().zip(reader.items("fallback"));
-    let fallback = steps.filter_map(|(file, reader)| fallback(file, &reader, names));
-    let fallback = fallback.collect();
+    let fallbacks = fallbacks(&file.fallback, reader, names);
     // Without its condition, the node would run for every request.
     if reader.has("when") && !reader.at("when").tree.is_known() {
         return None;
@@ -56,7 +52,7 @@ pub(super) fn node(
         request: request?,
         accept: file.response.accept.iter().map(|status| status.0).collect(),
         filter: filter?,
-        fallback,
+        fallback: fallbacks,
         keys: Vec::new(),
     };
     let called = node.fallback_services().chain([&*node.downstream]);
@@ -243,6 +239,17 @@ fn filter(file: &file::Response, reader: &ValueReader<'_>) -> Option<FieldFilter
     filter.rename.clone_from(&file.rename);
     reader.check(&filter);
     FieldFilter::new(filter).ok()
+}
+
+/// Returns the fallbacks of the node at `reader` that have no errors.
+fn fallbacks(
+    files: &[file::Fallback],
+    reader: &ValueReader<'_>,
+    names: &Names<'_>,
+) -> Vec<Fallback> {
+    let steps = files.iter().zip(reader.items("fallback"));
+    let steps = steps.filter_map(|(file, reader)| fallback(file, &reader, names));
+    steps.collect()
 }
 
 /// Returns a fallback: `{static: …}` or `{service: name}`, with the outcomes in `on`.

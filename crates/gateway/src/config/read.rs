@@ -155,10 +155,7 @@ fn root(file: File, reader: &ValueReader<'_>) -> Config {
     let telemetry = file.telemetry;
     Config {
         server,
-        logs: Logs {
-            format: telemetry.logs.format,
-            level: telemetry.logs.level.0.0,
-        },
+        logs: logs(telemetry.logs),
         trace: trace(telemetry.tracing),
         server_timing: telemetry.server_timing,
         jwt,
@@ -168,6 +165,13 @@ fn root(file: File, reader: &ValueReader<'_>) -> Config {
         table,
         orchestrate,
         warnings: Report::new(Vec::new(), Vec::new()),
+    }
+}
+
+fn logs(file: file::Logs) -> Logs {
+    Logs {
+        format: file.format,
+        level: file.level.0.0,
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) use self::{
     node::{Dependency, Fallback, Node, Request, Response},
     route::{Aggregate, Match, Plan, Route},
     server::{CorrelationHeader, Cors, Server},
-    telemetry::{Telemetry, Tier, Tracing},
+    telemetry::{Logs, Telemetry, Tier, Tracing},
 };
 
 /// Declares a map of the file all of whose keys are optional, as a struct with a default for each key.

@@ -118,15 +118,8 @@ fn starts(text: &str, lines: &[&str], position: Position) -> Vec<(usize, Positio
         let Some((index, line)) = lines.next() else {
             return Vec::new();
         };
-        let own = line.char_indices().nth(column - 1);
-        let own = own.map_or("", |(start, _)| &line[start..]).trim_end();
         let is_first = index + 1 == position.line;
-        let own = match own.strip_prefix(['"', '\'']).filter(|_| is_first) {
-            Some(quoted) => quoted,
-            None if is_first && own.starts_with(['|', '>']) => "",
-            None => own,
-        };
-        let content = own.trim_start();
+        let content = content(line, column, is_first);
         rest = rest.trim_start();
         if !content.is_empty() {
             starts.push((
@@ -150,6 +143,19 @@ fn starts(text: &str, lines: &[&str], position: Position) -> Vec<(usize, Positio
         column = 1;
     }
     starts
+}
+
+/// Returns the part of a text that a line has from `column` on. The first line may have a quote, or the sign of a block, in
+/// front of the text.
+fn content(line: &str, column: usize, is_first: bool) -> &str {
+    let own = line.char_indices().nth(column - 1);
+    let own = own.map_or("", |(start, _)| &line[start..]).trim_end();
+    let own = match own.strip_prefix(['"', '\'']).filter(|_| is_first) {
+        Some(quoted) => quoted,
+        None if is_first && own.starts_with(['|', '>']) => "",
+        None => own,
+    };
+    own.trim_start()
 }
 
 impl From<Spanned<Kind>> for Tree {

@@ -41,22 +41,16 @@ pub(in crate::config) fn check_conditions(
         let problems: Vec<_> = wrong
             .chain(unknown_tiers(condition, &known, reader))
             .collect();
+        let never = (problems.is_empty() && has_known_tiers(condition, &known)).then(|| {
+            let tiers = (&*known, possible);
+            never_runs(name, node, condition, tiers, auth, &names.outcomes)
+        });
         let reader = reader.at("when");
-        if !problems.is_empty() {
-            for ((code, message, help), column) in problems {
-                let reader = reader.at_character(column);
-                reader.error_with_help(code, message, Some(help));
-            }
-        } else if has_known_tiers(condition, &known)
-            && let Some((code, message, help)) = never_runs(
-                name,
-                node,
-                condition,
-                (&known, possible),
-                auth,
-                &names.outcomes,
-            )
-        {
+        for ((code, message, help), column) in problems {
+            let reader = reader.at_character(column);
+            reader.error_with_help(code, message, Some(help));
+        }
+        if let Some((code, message, help)) = never.flatten() {
             reader.error_with_help(code, message, Some(help));
         }
     }

@@ -72,18 +72,20 @@ fn check_fallbacks(
             if is_known || last != name {
                 continue;
             }
-            let (_, reader) = &nodes[*name];
-            let key = &conflict.key;
-            let reader = reader.item("fallback", *index).at("static").at(key);
-            reader.warning(
-                "conflict",
-                format!(
-                    "the static fallback of \"{name}\" and \"{other}\" may both set \"{key}\" in the merged response"
-                ),
-                "rename it in one of them, or set on_conflict to first, last or rename",
-            );
+            report_fallback(nodes, (name, *index), other, &conflict.key);
         }
     }
+}
+
+/// Warns about the member `key` of a fallback that another node has too.
+fn report_fallback(nodes: &Nodes<'_, '_>, (name, index): (&str, usize), other: &str, key: &str) {
+    let (_, reader) = &nodes[name];
+    let reader = reader.item("fallback", index).at("static").at(key);
+    let message = format!(
+        "the static fallback of \"{name}\" and \"{other}\" may both set \"{key}\" in the merged response"
+    );
+    let help = "rename it in one of them, or set on_conflict to first, last or rename";
+    reader.warning("conflict", message, help);
 }
 
 /// Returns a filter that declares the members of an object, or `None` for another value.
