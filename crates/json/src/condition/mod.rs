@@ -61,6 +61,7 @@ mod convert;
 mod cost;
 mod evaluate;
 mod former;
+mod level;
 mod operation;
 mod reads;
 mod request;

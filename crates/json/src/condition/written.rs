@@ -5,17 +5,10 @@ use cel::{
     common::ast::{Expr, operators},
 };
 
-use super::operation::{Operator, spelling};
-
-/// Levels of operators, from those that bind least.
-const CHOICE: u8 = 0;
-const OR: u8 = 1;
-const AND: u8 = 2;
-const RELATION: u8 = 3;
-const SUM: u8 = 4;
-const PRODUCT: u8 = 5;
-const UNARY: u8 = 6;
-const VALUE: u8 = 7;
+use super::{
+    level::{AND, CHOICE, OR, PRODUCT, RELATION, SUM, UNARY, VALUE},
+    operation::{Operator, spelling},
+};
 
 /// Returns the smallest part of `root` that must be a boolean and contains `part`: an operand of `&&` or `||`, the condition
 /// of `? :`, or `root` itself. Returns `None` if `part` is not in `root`.

@@ -5,20 +5,14 @@ mod tokens;
 
 use self::tokens::{FORMER_OPERATORS, foreign_text, in_lower_case, is_value, tokens};
 pub(super) use self::tokens::{UNDEFINED, constant};
-use super::{Condition, syntax::RESERVED};
+use super::{
+    Condition,
+    level::{AND, CHOICE, OR, PRODUCT, RELATION, SUM, UNARY, VALUE},
+    syntax::RESERVED,
+};
 
 /// Maximum nesting of a condition that is rewritten.
 const DEEPEST: usize = 32;
-
-/// Levels of operators of CEL, from those that bind least.
-const CHOICE: u8 = 0;
-const OR: u8 = 1;
-const AND: u8 = 2;
-const RELATION: u8 = 3;
-const SUM: u8 = 4;
-const PRODUCT: u8 = 5;
-const UNARY: u8 = 6;
-const VALUE: u8 = 7;
 
 /// A condition of the former language.
 pub(super) struct Former<'t> {
