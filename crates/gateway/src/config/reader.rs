@@ -1,14 +1,15 @@
 //! Reads a [`Tree`] key by key and collects a diagnostic for every mistake found on the way.
 
+mod diagnostics;
 mod library_errors;
 
-use std::{cell::RefCell, fmt::Display, path::PathBuf};
+use std::{fmt::Display, path::PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tower_fanout_json::template::Root;
 
-pub(super) use self::library_errors::split_advice;
+pub(super) use self::{diagnostics::Diagnostics, library_errors::split_advice};
 use super::{
     diagnostic::{Diagnostic, Position, Severity},
     number::decimal,
@@ -16,9 +17,6 @@ use super::{
     schema::{self, Place},
     tree::{Kind, Tree},
 };
-
-/// The diagnostics of a file, collected while the file is read.
-pub(super) type Diagnostics = RefCell<Vec<Diagnostic>>;
 
 /// A reader of one value of the file. Knows the path of the value and reports its mistakes.
 #[derive(Clone)]
@@ -71,7 +69,7 @@ impl<'t> ValueReader<'t> {
     }
 
     fn report(&self, diagnostic: Diagnostic) {
-        self.diagnostics.borrow_mut().push(diagnostic);
+        self.diagnostics.push(diagnostic);
     }
 
     pub(super) fn error(&self, code: &'static str, message: impl Display) {
@@ -195,14 +193,7 @@ impl<'t> ValueReader<'t> {
 
     /// Returns `true` if no error is reported so far for this value or a value inside it.
     pub(super) fn is_sound(&self) -> bool {
-        let inside = |path: &str| {
-            // Paths are compared as text: `a` contains `a.b` and `a[0]`, but not `ab`.
-            let rest = path.strip_prefix(&self.path);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-        };
-        let known = self.diagnostics.borrow();
-        let mut errors = known.iter().filter(|one| one.severity == Severity::Error);
-        !errors.any(|one| inside(&one.path))
+        !self.diagnostics.has_error_in(&self.path)
     }
 
     /// Reads the part of the value that `schema`, that of `T`, accepts. Reports every mistake in the value.

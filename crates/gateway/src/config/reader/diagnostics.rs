@@ -1,0 +1,102 @@
+//! Collects diagnostics, and knows which values have errors.
+
+use std::{
+    cell::{Ref, RefCell, RefMut},
+    collections::BTreeSet,
+    ops::Bound,
+};
+
+use super::super::diagnostic::{Diagnostic, Severity};
+
+/// The diagnostics of a file, collected while the file is read.
+#[derive(Default)]
+pub(in crate::config) struct Diagnostics {
+    all: RefCell<Vec<Diagnostic>>,
+    /// Paths of the values with errors. In their order, the values inside another one are neighbors, so that a value is found
+    /// to have an error without a look at all diagnostics.
+    wrong: RefCell<BTreeSet<String>>,
+}
+
+impl Diagnostics {
+    /// Creates the collection with the diagnostics in `found`.
+    pub(in crate::config) fn new(found: Vec<Diagnostic>) -> Self {
+        let all = Self::default();
+        found.into_iter().for_each(|one| all.push(one));
+        all
+    }
+
+    pub(super) fn push(&self, diagnostic: Diagnostic) {
+        if diagnostic.severity == Severity::Error {
+            self.wrong.borrow_mut().insert(diagnostic.path.clone());
+        }
+        self.all.borrow_mut().push(diagnostic);
+    }
+
+    /// Returns `true` if an error was reported for the value at `path`, or for a value inside it.
+    pub(super) fn has_error_in(&self, path: &str) -> bool {
+        let wrong = self.wrong.borrow();
+        // Paths are compared as text: `a` contains `a.b` and `a[0]`, but not `ab`.
+        let is_inside = |sign: &str| {
+            let start = [path, sign].concat();
+            let from = (Bound::Included(&*start), Bound::Unbounded);
+            let first = wrong.range::<str, _>(from).next();
+            first.is_some_and(|first| first.starts_with(&start))
+        };
+        wrong.contains(path) || [".", "["].into_iter().any(is_inside)
+    }
+
+    pub(in crate::config) fn borrow(&self) -> Ref<'_, Vec<Diagnostic>> {
+        self.all.borrow()
+    }
+
+    /// Returns the diagnostics for a last change. Values keep the errors that are removed.
+    pub(in crate::config) fn borrow_mut(&self) -> RefMut<'_, Vec<Diagnostic>> {
+        self.all.borrow_mut()
+    }
+
+    #[cfg(test)]
+    pub(in crate::config) fn into_inner(self) -> Vec<Diagnostic> {
+        self.all.into_inner()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::super::diagnostic::Position, *};
+
+    fn at(path: &str, severity: Severity) -> Diagnostic {
+        Diagnostic {
+            path: path.to_owned(),
+            severity,
+            ..Diagnostic::error("invalid", Position::START, "wrong".to_owned())
+        }
+    }
+
+    #[test]
+    fn an_error_is_inside_all_values_around_it() {
+        let errors = ["ab-c.d", "a-b", "ab[1].x", "e", "é.f"];
+        let found = errors.map(|path| at(path, Severity::Error));
+        let all = Diagnostics::new(found.into());
+        all.push(at("w.x", Severity::Warning));
+        for path in ["ab-c.d", "ab-c", "a-b", "ab", "ab[1]", "ab[1].x", "e", "é"] {
+            assert!(all.has_error_in(path), "{path}");
+        }
+        for path in [
+            "a", "ab-", "ab-c.", "ab-c.dd", "ab[", "ab[0]", "f", "w", "w.x",
+        ] {
+            assert!(!all.has_error_in(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn fault_j7_finds_an_error_without_a_look_at_all_diagnostics() {
+        let all = Diagnostics::default();
+        let paths = (0..1_000).map(|index| format!("routes[{index}].name"));
+        paths.for_each(|path| all.push(at(&path, Severity::Error)));
+        // The answer needs only the paths, each of which is stored once.
+        all.borrow_mut().clear();
+        all.push(at("routes[7].name", Severity::Error));
+        assert_eq!(all.wrong.borrow().len(), 1_000);
+        assert!(all.has_error_in("routes[999]") && !all.has_error_in("routes[1000]"));
+    }
+}
