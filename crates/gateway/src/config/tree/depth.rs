@@ -1,4 +1,5 @@
-//! Refuses files with very many open brackets before they are parsed, which takes quadratic time for them.
+//! Refuses files with very many open brackets before they are parsed, which takes quadratic time for them. The parser itself
+//! refuses blocks that are nested too deeply, in linear time.
 
 use super::super::{diagnostic::Position, syntax::SyntaxError};
 
@@ -58,5 +59,28 @@ mod tests {
         let text = "[".repeat(900) + &"]".repeat(900);
         let many = "{a: [b]}, ".repeat(5_000);
         assert!(Tree::parse(&format!("a: '{text}'\nb: [{many}]")).is_ok());
+    }
+
+    #[test]
+    fn fault_j7_the_parser_refuses_deep_block_nesting() {
+        let lines = |line: &str| {
+            let lines = (0..1_000).map(|level| format!("{}{line}\n", " ".repeat(level)));
+            lines.collect::<String>()
+        };
+        let on_one_line = ["- ", "? "].map(|sign| format!("a:\n  {}x", sign.repeat(20_000)));
+        let on_many = ["a:", "-"].map(lines);
+        for text in on_one_line.into_iter().chain(on_many) {
+            // Without optimizations, the parser needs more than the stack of a test, and less than that of a main thread.
+            let parsing = std::thread::Builder::new().stack_size(8 << 20);
+            let parsing = parsing.spawn(move || Tree::parse(&text).unwrap_err());
+            let error = parsing.unwrap().join().unwrap();
+            assert_eq!(error.message, "lists and maps are nested too deeply");
+            // The parser does not go on to the end of the file.
+            let position = error.position;
+            assert!(
+                position.line <= 130 && position.column <= 300,
+                "{position:?}"
+            );
+        }
     }
 }
