@@ -295,9 +295,14 @@ impl Tree {
         let mut variables = Vec::new();
         self.add_variables(&mut variables);
         // A text of the file can contain a value, as a default. So the texts are inserted when no value is left, in
-        // place of characters that no message has.
+        // place of characters that no message has. A message may have some of the texts already.
         let marks = || ('\u{F0000}'..).map(String::from).zip(&variables);
-        let marked = marks().fold(message, |message, (mark, (value, _))| {
+        let marked = marks().fold(message, |message, (mark, (value, written))| {
+            let message = message.replace(written, &mark);
+            // Messages have words in lower case of their own, outside of quotes.
+            if value.bytes().all(|byte| byte.is_ascii_lowercase()) {
+                return message.replace(&format!("\"{value}\""), &format!("\"{mark}\""));
+            }
             // Messages of serde quote strings in their escaped form.
             let escaped = value.escape_debug().to_string();
             message.replace(&escaped, &mark).replace(value, &mark)
