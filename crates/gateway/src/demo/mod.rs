@@ -7,11 +7,12 @@ mod stubs;
 
 use std::{
     error::Error,
+    io,
     net::{Ipv4Addr, SocketAddr},
     time::{Duration, SystemTime},
 };
 
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tower_fanout_http::{
     jwt::{Algorithm, sign},
     server::{Server, ShutdownOutcome},
@@ -45,17 +46,12 @@ pub(crate) async fn demo(
         ("DEMO_LISTEN".to_owned(), listen.to_string()),
         ("DEMO_SECRET".to_owned(), secret.clone()),
     ];
+    let mut refusing = Vec::new();
     for name in NAMES {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        variables.push((
-            format!("DEMO_{}", name.to_uppercase()),
-            format!("http://{}", listener.local_addr()?),
-        ));
-        // The listener of a stub that is down is dropped, so connections to its port are refused.
-        if !down.iter().any(|down| down == name) {
-            let stub = Server::default();
-            tokio::spawn(stub.serve(listener, router(name), std::future::pending()));
-        }
+        let (address, socket) = start_stub(name, down.iter().any(|down| down == name))?;
+        let variable = format!("DEMO_{}", name.to_uppercase());
+        variables.push((variable, format!("http://{address}")));
+        refusing.extend(socket);
     }
     let env = Environment::from_iter(variables);
     let config = Config::parse("demo.yaml", include_str!("demo.yaml"), &env)?;
@@ -78,6 +74,20 @@ pub(crate) async fn demo(
         signals,
     )
     .await?)
+}
+
+/// Starts the stub `name`, and returns its address. If it is down, its socket has a port but does not listen, so
+/// connections are refused until the returned socket is dropped.
+fn start_stub(name: &'static str, is_down: bool) -> io::Result<(SocketAddr, Option<TcpSocket>)> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    let address = socket.local_addr()?;
+    if is_down {
+        return Ok((address, Some(socket)));
+    }
+    let listener = socket.listen(1024)?;
+    tokio::spawn(Server::default().serve(listener, router(name), std::future::pending()));
+    Ok((address, None))
 }
 
 /// Prints a `curl` command with a token that is valid for an hour, and the addresses to visit.
