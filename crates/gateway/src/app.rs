@@ -35,7 +35,7 @@ use crate::{
     orchestrate::Endpoint,
     problem_log,
     route::{Backends, Route},
-    router::{Handler, PathValues, Router, Routes},
+    router::{Handler, PathValues, Routes, router},
     telemetry,
 };
 
@@ -168,13 +168,13 @@ impl App {
             .service(self.router(auth))
     }
 
-    fn router(&self, auth: &Auth) -> Router {
+    fn router(&self, auth: &Auth) -> Handler {
         let mut routes = Routes::new(self.table.clone());
         for (config, endpoint) in &self.routes {
             let handler = route_handler(endpoint.clone(), config);
             routes.push(auth.protect(config.plan.auth.as_ref(), handler));
         }
-        Router::new(self.built_in(auth), routes)
+        router(self.built_in(auth), routes)
     }
 
     /// Builds the endpoints of the gateway itself. Their paths are those of `is_built_in`.

@@ -29,6 +29,7 @@ impl Handler {
         F: Future<Output = Response<Body>> + Send + 'static,
     {
         Self(Arc::new(move |request| {
+            // Boxed once, because the layers above move it, and it is large.
             let response = respond(request);
             Box::pin(async { Ok(response.await) })
         }))
@@ -131,42 +132,19 @@ fn without_body(mut response: Response<Body>) -> Response<Body> {
     response.map(|_| Body::empty())
 }
 
-/// The service of all endpoints.
+/// Returns the handler of all endpoints: those of the gateway itself, and the configured routes.
 ///
 /// Requests to configured routes do not pass through axum, whose router clones and boxes what each endpoint
 /// consists of.
-#[derive(Clone)]
-pub(crate) struct Router {
-    built_in: BuiltIn,
-    routes: Arc<Routes>,
-}
-
-impl Router {
-    /// Combines the endpoints of the gateway itself with the configured routes.
-    pub(crate) fn new(built_in: BuiltIn, routes: Routes) -> Self {
-        let routes = Arc::new(routes);
-        let other = Arc::clone(&routes);
-        Self {
-            built_in: built_in.fallback(move |request| other.respond(request)),
-            routes,
-        }
-    }
-}
-
-impl Service<Request<Body>> for Router {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> BoxFuture {
+pub(crate) fn router(built_in: BuiltIn, routes: Routes) -> Handler {
+    let routes = Arc::new(routes);
+    let other = Arc::clone(&routes);
+    let built_in = built_in.fallback(move |request| other.respond(request));
+    Handler(Arc::new(move |request| {
         if is_built_in(request.uri().path()) {
-            Box::pin(self.built_in.call(request))
+            Box::pin(built_in.clone().oneshot(request))
         } else {
-            self.routes.respond(request)
+            routes.respond(request)
         }
-    }
+    }))
 }
