@@ -81,12 +81,12 @@ fn unmatched(
     let items = reader.items("acknowledge").into_iter().zip(used);
     let unmatched = items.filter(|(_, used)| !**used).map(|(item, _)| {
         let (at_rule, at_path) = (item.at("rule"), item.at("at"));
-        let rule = at_rule.tree.as_written();
+        let rule = at_rule.shown();
         if !item.has("at") {
             let message = format!("no warning \"{rule}\" to acknowledge");
             return at_rule.to_warning("unused", message, "remove the item");
         }
-        let at = at_path.tree.as_written();
+        let at = at_path.shown();
         let of_rule = warnings.iter().filter(|(of, _)| *of == rule);
         let near = did_you_mean(&at, of_rule.map(|(_, path)| path.as_str()));
         let help = near.unwrap_or_else(|| "correct at, or remove the item".to_owned());

@@ -47,10 +47,12 @@ pub(super) fn check_quorum(reader: &ValueReader<'_>, strategy: Strategy, nodes: 
     let eligible = eligible.count();
     if eligible < needed.get() {
         let plural = if eligible == 1 { "node" } else { "nodes" };
-        let message =
-            format!("quorum is {needed}, but only {eligible} {plural} can count towards it");
-        let help = "only nodes without dependents count; lower the quorum".into();
         let reader = reader.at("strategy.quorum");
+        let message = format!(
+            "quorum is {}, but only {eligible} {plural} can count towards it",
+            reader.shown()
+        );
+        let help = "only nodes without dependents count; lower the quorum".into();
         reader.error_with_help("invalid", message, Some(help));
     }
 }

@@ -39,11 +39,10 @@ pub(super) fn check_plan(
             let known = parameters.unwrap_or_default().iter().map(String::as_str);
             let help = known_names(&reference.path[0], known);
             let all = node.request.references();
-            own_placeholder(&reader.at("request"), reference, all).error_with_help(
-                "reference",
-                format!("unknown route parameter {{{reference}}}"),
-                help.or_else(|| Some("add the parameter to match.path".into())),
-            );
+            let reader = own_placeholder(&reader.at("request"), reference, all);
+            let message = reader.masked(&format!("unknown route parameter {{{reference}}}"));
+            let help = help.or_else(|| Some("add the parameter to match.path".into()));
+            reader.error_with_help("reference", message, help);
         }
         check_policy(reader, node, names);
     }
@@ -248,6 +247,7 @@ fn report(reader: &ValueReader<'_>, nodes: &Nodes<'_, '_>, problem: &PlanDiagnos
         }
         (Some((_, at)), _) => (*at).clone(),
     };
+    let (message, help) = (at.masked(&message), at.masked(&help));
     match problem.severity {
         Severity::Warning => at.warning(problem.code, message, &help),
         _ => at.error_with_help(problem.code, message, Some(help)),

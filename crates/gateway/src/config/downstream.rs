@@ -88,7 +88,7 @@ fn downstream(
         } else {
             "endpoints"
         };
-        reader.at(at).error("invalid", error.message());
+        reader.at(at).library_error("invalid", error.message());
     }
     config
 }
@@ -102,7 +102,7 @@ fn check_connections_of_keys(reader: &ValueReader<'_>, config: &DownstreamConfig
     };
     let reader = reader.at("max_connections");
     let refuse = |rule: String, help: &str| {
-        let message = format!("must be {rule}, got {connections}");
+        let message = format!("must be {rule}, got {}", reader.shown());
         reader.error_with_help("range", message, Some(help.to_owned()));
     };
     let all = config.policy.concurrency.as_ref().map(highest);
@@ -267,7 +267,7 @@ fn forward(reader: &ValueReader<'_>) -> ForwardHeaders {
             } else {
                 advice.map(str::to_owned)
             };
-            item.error_with_help("invalid", message, help);
+            item.error_with_help("invalid", item.masked(message), help);
         }
     }
     ForwardHeaders::new(forward).unwrap_or_default()

@@ -56,12 +56,13 @@ impl Text for KeyTemplate {
     ));
 
     fn parse(text: &str) -> Result<Self, Fault> {
-        let fault = |code, message: String, hint: Option<String>| Fault {
+        let fault = |code, got: String, hint: Option<String>| Fault {
+            got,
             help: Some(match hint {
                 Some(hint) => format!("{hint} {}", readable()),
                 None => readable(),
             }),
-            ..Fault::new(code, message)
+            ..Fault::new(code, "")
         };
         let template = TextTemplate::parse(text);
         let template = template.map_err(|error| {

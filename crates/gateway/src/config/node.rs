@@ -178,9 +178,9 @@ fn condition(reader: &ValueReader<'_>, names: &Names<'_>) -> Option<Condition> {
     let report = |errors: Vec<ConditionError>| match reader.tree.variables() {
         None => {
             for error in errors {
-                let help = help_in_file(&error, reader.tree);
+                let help = help_in_file(&error, reader);
                 let reader = reader.at_character(error.column);
-                reader.error_with_help("condition", error.message, help);
+                reader.error_with_help("condition", reader.masked(&error.message), help);
             }
         }
         // The message quotes the condition, and a value of a variable may be a secret.
@@ -198,18 +198,23 @@ fn condition(reader: &ValueReader<'_>, names: &Names<'_>) -> Option<Condition> {
     Some(condition)
 }
 
-/// Returns the help of `error` as the file can have it in the place of `written`.
-fn help_in_file(error: &ConditionError, written: &Tree) -> Option<String> {
-    let (help, code) = (error.help.clone()?, error.code.as_deref());
-    Some(match code {
-        Some(code) if written.is_plain() && !Tree::is_plain_text(code) => {
-            format!("{help}, in quotes")
-        }
+/// Returns the help of `error` as the file can have it in the place of the value at `reader`.
+fn help_in_file(error: &ConditionError, reader: &ValueReader<'_>) -> Option<String> {
+    let (help, written) = (error.help.as_ref()?, reader.tree);
+    let Some(code) = &error.code else {
+        return Some(reader.masked(help));
+    };
+    let own = match written.quote() {
         // Single quotes would end the text of the file.
-        Some(code) if written.quote() == Some('\'') && !code.contains('"') => {
-            help.replace(code, &code.replace('\'', "\""))
-        }
-        _ => help,
+        Some('\'') if !code.contains('"') => &code.replace('\'', "\""),
+        _ => code,
+    };
+    let shown = help.replace(code, &reader.redactor().condition(own));
+    let is_quoted = !written.is_plain() || Tree::is_plain_text(code);
+    Some(if is_quoted {
+        shown
+    } else {
+        shown + ", in quotes"
     })
 }
 

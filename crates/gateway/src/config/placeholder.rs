@@ -70,8 +70,14 @@ impl Known<'_> {
     pub(super) fn report(&self, reader: &ValueReader<'_>, error: &TemplateError) {
         let message = error.to_string();
         let (message, advice) = split_advice(&message);
-        let help = error.lone_name().map(|name| self.meant(name));
-        let help = help.or_else(|| advice.map(str::to_owned));
+        let message = reader.masked(message);
+        let is_hidden = |name: &str| !message.contains(name);
+        let help = error.lone_name().map(|name| match is_hidden(name) {
+            // Another text in braces is no placeholder.
+            true => "write \"{{\" and \"}}\" for braces in the value".to_owned(),
+            false => self.meant(name),
+        });
+        let help = help.or_else(|| advice.map(|advice| reader.masked(advice)));
         reader.error_with_help("template", message, help);
     }
 

@@ -35,15 +35,11 @@ pub(super) fn config(texts: &[Text], env: &Environment, extent: Extent) -> Resul
     let folders: Vec<_> = texts.iter().map(|text| text.folder.clone()).collect();
     let mut read = read(&tree, found, &folders, extent);
     let acknowledged = read.acknowledged.iter_mut().map(|one| &mut one.diagnostic);
-    let mut all = read.found.iter_mut().chain(acknowledged).peekable();
-    let redactor = match all.peek() {
-        Some(_) => Redactor::new(&tree),
-        None => Redactor::default(),
-    };
-    let mut sources = source::sources(texts, &redactor, all);
+    let all = read.found.iter_mut().chain(acknowledged);
+    let mut sources = source::sources(texts, &read.redactor, all);
     sources.extend(overrides.sources);
     let acknowledgeable = read.acknowledgeable;
-    let acknowledgeable = acknowledgeable.map(|(rule, path)| (rule, redactor.path(&path)));
+    let acknowledgeable = acknowledgeable.map(|(rule, path)| (rule, read.redactor.path(&path)));
     let report = Report::new(sources, read.found)
         .acknowledgeable(acknowledgeable)
         .acknowledged(read.acknowledged)
@@ -65,6 +61,7 @@ struct Read {
     acknowledged: Vec<Acknowledged>,
     /// Rule and path of a warning that the file could acknowledge.
     acknowledgeable: Option<(&'static str, String)>,
+    redactor: Redactor,
 }
 
 /// Reads and validates the tree, of which the diagnostics in `found` are known.
@@ -72,12 +69,14 @@ fn read(tree: &Tree, found: Vec<Diagnostic>, folders: &[PathBuf], extent: Extent
     let diagnostics = Diagnostics::new(found);
     let reader = ValueReader::root(tree, &diagnostics).in_folders(folders);
     let (config, acknowledged) = validated(&reader, &diagnostics, extent);
-    let found = diagnostics.borrow();
+    let found = diagnostics.borrow().clone();
+    let acknowledgeable = acknowledgeable(&reader, &found);
     Read {
         config,
         acknowledged,
-        acknowledgeable: acknowledgeable(&reader, &found),
-        found: found.clone(),
+        acknowledgeable,
+        found,
+        redactor: diagnostics.into_redactor(tree),
     }
 }
 

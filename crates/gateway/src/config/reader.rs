@@ -3,7 +3,7 @@
 mod diagnostics;
 mod library_errors;
 
-use std::{fmt::Display, path::PathBuf};
+use std::{borrow::Cow, fmt::Display, path::PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -13,8 +13,9 @@ pub(super) use self::{diagnostics::Diagnostics, library_errors::split_advice};
 use super::{
     diagnostic::{Diagnostic, Position, Severity},
     number::decimal,
-    redact::holds_secret,
+    redact::Redactor,
     schema::{self, Place},
+    text::Fault,
     tree::{Kind, Tree},
 };
 
@@ -56,11 +57,22 @@ impl<'t> ValueReader<'t> {
         message: impl Display,
         help: Option<String>,
     ) -> Diagnostic {
-        let message = self.tree.redact(message.to_string());
+        let shown = |value: &Tree| self.redactor().shown(value);
+        let mut message = self.tree.redact(message.to_string(), &shown);
+        if self.tree.variables().is_some() {
+            // The text of the file would be valid.
+            let quoted = format!("\"{}\"", self.shown());
+            let is_got = |message: &str, got: &str| message.ends_with(&format!(", got {got}"));
+            let got = [&*quoted, quoted.trim_matches('"')];
+            if let Some(got) = got.into_iter().find(|got| is_got(&message, got)) {
+                message.truncate(message.len() - got.len());
+                message = message + "the value of " + &quoted;
+            }
+        }
         Diagnostic {
             severity,
             code,
-            message: self.tree.name_variables(message),
+            message,
             path: self.path.clone(),
             position: self.position,
             first: None,
@@ -108,6 +120,28 @@ impl<'t> ValueReader<'t> {
         });
     }
 
+    /// Reports a text that does not have its format.
+    pub(super) fn report_fault(&self, fault: Fault) {
+        let message = fault.message + &self.masked(&fault.got);
+        let help = fault.help.map(|help| self.masked(&help));
+        self.error_with_help(fault.code, message, help);
+    }
+
+    /// Returns what of the file may be shown.
+    pub(super) fn redactor(&self) -> &'t Redactor {
+        self.diagnostics.redactor(self.root)
+    }
+
+    /// Returns the value as the file has it, with stars in place of what may be a secret, or its type.
+    pub(super) fn shown(&self) -> String {
+        self.redactor().shown(self.tree)
+    }
+
+    /// Returns what a library says about the value, with stars in place of what may be a secret.
+    pub(super) fn masked(&self, text: &str) -> String {
+        self.redactor().masked(text, self.tree)
+    }
+
     /// Reports a value that is not of the type `expected`, with a suggestion.
     pub(super) fn wrong_type(&self, expected: &str, help: Option<String>) {
         let is_null = matches!(&self.tree.kind, Kind::Scalar(Value::Null));
@@ -118,9 +152,10 @@ impl<'t> ValueReader<'t> {
         let help = help.or_else(|| written_without(self.tree, expected));
         let written = self.tree.as_written();
         // A longer value may be a secret.
+        let is_shown = written.len() < 6 && self.shown() == written;
         let got = match &self.tree.kind {
-            Kind::Scalar(Value::String(_)) if written.len() < 6 => format!("\"{written}\""),
-            Kind::Scalar(_) if written.len() < 6 => written,
+            Kind::Scalar(Value::String(_)) if is_shown => format!("\"{written}\""),
+            Kind::Scalar(_) if is_shown => written,
             _ => self.tree.type_name().to_owned(),
         };
         self.error_with_help("type", format!("expected {expected}, got {got}"), help);
@@ -144,6 +179,7 @@ impl<'t> ValueReader<'t> {
             for (name, position) in map.tree.repeated() {
                 let (first, value) = &map.tree.members().expect("a map has the key")[name];
                 let key = map.key(name, *position, value);
+                let name = self.redactor().key(name, value);
                 key.duplicate(format!("duplicate key \"{name}\""), *first);
             }
         }
@@ -167,7 +203,7 @@ impl<'t> ValueReader<'t> {
             let Some(written) = value.tree.ambiguous_number() else {
                 continue;
             };
-            if holds_secret(&value.path) {
+            if value.shown() != value.tree.as_written() {
                 let message = "YAML readers disagree about this number: for some of them, it is another one or text";
                 value.error_with_help("invalid", message, Some("put it in quotes".to_owned()));
                 continue;
@@ -200,7 +236,8 @@ impl<'t> ValueReader<'t> {
     pub(super) fn read<T: DeserializeOwned>(&self, schema: &Value) -> Option<T> {
         let valid = schema::check(schema, self)?;
         let read = T::deserialize(&*valid);
-        read.map_err(|error| self.error("invalid", error)).ok()
+        read.map_err(|error| self.library_error("invalid", &error.to_string()))
+            .ok()
     }
 
     /// Returns the text of a string.
@@ -218,7 +255,7 @@ impl<'t> ValueReader<'t> {
 
     /// Returns the message for a value that is not what `expected` says.
     pub(super) fn expected(&self, expected: impl Display) -> String {
-        format!("expected {expected}, got \"{}\"", self.tree.as_written())
+        format!("expected {expected}, got \"{}\"", self.shown())
     }
 
     /// Returns the items of a list, or none if the value is not a list.
@@ -257,10 +294,10 @@ impl<'t> ValueReader<'t> {
 
     /// Returns a reader of the member `name` that reports mistakes at the position of its key.
     pub(super) fn at_key(&self, name: &str) -> Self {
-        let reader = self.at(name);
-        Self {
-            position: self.key_position(name).unwrap_or(reader.position),
-            ..reader
+        // A name may have a dot.
+        match self.tree.members().and_then(|members| members.get(name)) {
+            Some((position, value)) => self.key(name, *position, value),
+            None => self.at(name),
         }
     }
 
@@ -383,9 +420,15 @@ impl<'t> ValueReader<'t> {
         } else {
             before
         };
+        let is_null = matches!(&tree.kind, Kind::Scalar(Value::Null));
+        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let shown = match step.bytes().all(is_part) && !is_null || before == "[" {
+            true => Cow::Borrowed(step),
+            false => self.redactor().key(step, tree).into(),
+        };
         Self {
             tree,
-            path: [&self.path, before, step, after].concat(),
+            path: [&self.path, before, &*shown, after].concat(),
             position: tree.position,
             diagnostics: self.diagnostics,
             folders: self.folders,

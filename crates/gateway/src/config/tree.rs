@@ -289,11 +289,18 @@ impl Tree {
         }
     }
 
-    /// Replaces the values of variables in `message` by the text of the file, such as `${NAME}`,
+    /// Replaces the values of variables in `message` by the text of the file, such as `${NAME}`, which `shown` returns,
     /// because a value may be a secret.
-    pub(super) fn redact(&self, message: String) -> String {
+    pub(super) fn redact(&self, message: String, shown: &dyn Fn(&Self) -> String) -> String {
         let mut variables = Vec::new();
         self.add_variables(&mut variables);
+        if variables.is_empty() {
+            return message;
+        }
+        let variables = variables.into_iter();
+        let variables: Vec<_> = variables
+            .map(|(value, tree)| (value, shown(tree)))
+            .collect();
         // A text of the file can contain a value, as a default. So the texts are inserted when no value is left, in
         // place of characters that no message has. A message may have some of the texts already.
         let marks = || ('\u{F0000}'..).map(String::from).zip(&variables);
@@ -312,22 +319,12 @@ impl Tree {
         })
     }
 
-    /// Says in a message such as `expected a size, got "${NAME}"` that the variables have another value. The text of the
-    /// file would be valid.
-    pub(super) fn name_variables(&self, message: String) -> String {
-        let Some(written) = &self.written else {
-            return message;
-        };
-        let got = format!(", got \"{written}\"");
-        message.replace(&got, &format!(", got the value of \"{written}\""))
-    }
-
-    /// Adds the values of variables in this value, each with the text of the file.
-    fn add_variables<'t>(&'t self, variables: &mut Vec<(&'t str, &'t str)>) {
+    /// Adds the values of variables in this value, each with the text that has the variable.
+    fn add_variables<'t>(&'t self, variables: &mut Vec<(&'t str, &'t Self)>) {
         match (&self.kind, &self.written) {
             // A shorter value is unlikely to be a secret, and would match unrelated text.
-            (Kind::Scalar(Value::String(value)), Some(written)) if value.len() >= 6 => {
-                variables.push((value, written));
+            (Kind::Scalar(Value::String(value)), Some(_)) if value.len() >= 6 => {
+                variables.push((value, self));
             }
             (Kind::Scalar(_), _) => {}
             (Kind::List(items), _) => items.iter().for_each(|item| item.add_variables(variables)),
@@ -360,12 +357,12 @@ impl Tree {
     }
 
     /// Ends a message such as `must be >= 1ms, got 0s` with the value as the file has it: `0ms`.
-    pub(super) fn quote_in(&self, message: &str) -> String {
+    pub(super) fn quote_in(&self, message: &str, written: &str) -> String {
         match (&self.kind, message.rsplit_once(", got ")) {
             (Kind::Scalar(value), Some((expected, got)))
                 if !value.is_null() && got.split(' ').all(is_word_of_a_value) =>
             {
-                format!("{expected}, got {}", self.as_written())
+                format!("{expected}, got {written}")
             }
             _ => message.to_owned(),
         }

@@ -82,25 +82,25 @@ pub(super) fn read_file(reader: &ValueReader<'_>) -> Option<Vec<u8>> {
     }
     std::fs::read(&path)
         .map_err(|error| {
-            let is_of_secret = reader.path.ends_with("secret_file");
-            if is_of_secret && reader.tree.variables().is_none() && !path.is_file() {
-                // The secret itself may be written in place of the path.
-                let message = "cannot read the secret: no such file";
-                let folder = path.to_str().and_then(|path| path.strip_suffix(&*name));
+            let (shown, written) = (reader.shown(), reader.tree.as_written());
+            if shown != written && !path.is_file() {
+                // The content itself may be written in place of the path.
+                let message = "cannot read the file: no such file";
+                let folder = path.to_str().and_then(|path| path.strip_suffix(name));
                 let help = match folder.filter(|folder| !folder.is_empty()) {
-                    Some(folder) => format!(
-                        "write the path of a file with the secret, absolute or below {folder}"
-                    ),
-                    None => "write the path of a file with the secret".to_owned(),
+                    Some(folder) => {
+                        format!("write the path of the file, absolute or below {folder}")
+                    }
+                    None => "write the path of the file".to_owned(),
                 };
                 return reader.error_with_help("unreadable", message, Some(help));
             }
-            let message = cannot_read(&reader.tree.as_written(), &error);
+            let message = cannot_read(&shown, &error);
             // The path is longer than the file has it.
-            let is_relative = reader.tree.as_text() != path.to_str();
-            let help = is_relative.then(|| {
-                let path = reader.tree.redact(path.display().to_string());
-                format!("the path is relative to the configuration file: {path}")
+            let folder = path.to_str().and_then(|path| path.strip_suffix(name));
+            let folder = folder.filter(|folder| !folder.is_empty());
+            let help = folder.map(|folder| {
+                format!("the path is relative to the configuration file: {folder}{shown}")
             });
             reader.error_with_help("unreadable", message, help);
         })
@@ -121,10 +121,15 @@ pub(super) fn known<'n>(
     if reader.may_define(key, &name) {
         return None;
     }
-    let help = known_names(&name, names.map(String::as_str));
-    let help =
-        help.unwrap_or_else(|| format!("nothing is defined under {key}; add \"{name}\" there"));
-    let message = format!("unknown {kind} \"{name}\"");
+    let (shown, help) = (
+        reader.shown(),
+        known_names(&name, names.map(String::as_str)),
+    );
+    let help = help.unwrap_or_else(|| match reader.tree.variables() {
+        None => format!("nothing is defined under {key}; add \"{shown}\" there"),
+        Some(_) => format!("nothing is defined under {key}; add the name there"),
+    });
+    let message = format!("unknown {kind} \"{shown}\"");
     reader.error_with_help("unknown_name", message, Some(help));
     None
 }
@@ -155,7 +160,7 @@ pub(super) fn bound<T: Copy + Ord>(
     if default.is_some_and(|default| default > limit) {
         // The range of the default has the built-in maximum, so only a given maximum can be exceeded.
         let (default, max) = (reader.at("default"), reader.at("max"));
-        let (got, max) = (default.tree.as_written(), max.tree.as_written());
+        let (got, max) = (default.shown(), max.shown());
         default.error("invalid", format!("must be <= max ({max}), got {got}"));
     }
     Bound {

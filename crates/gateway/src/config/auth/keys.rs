@@ -140,7 +140,8 @@ pub(super) fn keys(
     if keys.len() == items.len()
         && let Err(error) = KeySet::new(keys.iter().map(|one| one.key.clone()))
     {
-        reader.at("keys").error("invalid", error);
+        let keys = reader.at("keys");
+        keys.library_error("invalid", &error.to_string());
     }
     let signing = materials.into_iter().next();
     Some(KeysConfig::Given { keys, signing })

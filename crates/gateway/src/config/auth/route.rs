@@ -57,10 +57,9 @@ fn providers(reader: &ValueReader<'_>, jwt: &IndexMap<String, Jwt>) -> Option<Ve
     for item in &items {
         let name = known(item, ("provider", "auth.jwt"), jwt.keys())?;
         let mut others = names.iter().filter(|other| **other != name);
-        let shared =
-            others.find_map(|other| Some((other, shared_issuer(&jwt[other], &jwt[&name])?)));
-        if let Some((other, issuer)) = shared {
-            let message = format!("\"{other}\" and \"{name}\" both accept issuer \"{issuer}\"");
+        let shared = others.find(|other| shares_issuer(&jwt[*other], &jwt[&name]));
+        if let Some(other) = shared {
+            let message = format!("\"{other}\" and \"{name}\" accept the same issuer");
             item.error_with_help("same_issuer", message, Some("use one of them".into()));
         }
         names.push(name);
@@ -68,10 +67,10 @@ fn providers(reader: &ValueReader<'_>, jwt: &IndexMap<String, Jwt>) -> Option<Ve
     Some(names)
 }
 
-/// Returns the first issuer that both providers accept.
-fn shared_issuer<'j>(one: &'j Jwt, other: &Jwt) -> Option<&'j String> {
+/// Returns `true` if both providers accept the same issuer.
+fn shares_issuer(one: &Jwt, other: &Jwt) -> bool {
     let mut issuers = one.verifier.issuers.iter();
-    issuers.find(|issuer| other.verifier.issuers.contains(issuer))
+    issuers.any(|issuer| other.verifier.issuers.contains(issuer))
 }
 
 /// Returns `config` with the claim of `file` added. Returns `None` after reporting an error.

@@ -1,12 +1,16 @@
 //! Collects diagnostics, and knows which values have errors.
 
 use std::{
-    cell::{Ref, RefCell, RefMut},
+    cell::{OnceCell, Ref, RefCell, RefMut},
     collections::BTreeSet,
     ops::Bound,
 };
 
-use super::super::diagnostic::{Diagnostic, Severity};
+use super::super::{
+    diagnostic::{Diagnostic, Severity},
+    redact::Redactor,
+    tree::Tree,
+};
 
 /// The diagnostics of a file, collected while the file is read.
 #[derive(Default)]
@@ -15,6 +19,8 @@ pub(in crate::config) struct Diagnostics {
     /// Paths of the values with errors. In their order, the values inside another one are neighbors, so that a value is found
     /// to have an error without a look at all diagnostics.
     wrong: RefCell<BTreeSet<String>>,
+    /// Says which parts of the file they may show. It is created for the first one.
+    redactor: OnceCell<Redactor>,
 }
 
 impl Diagnostics {
@@ -23,6 +29,19 @@ impl Diagnostics {
         let all = Self::default();
         found.into_iter().for_each(|one| all.push(one));
         all
+    }
+
+    /// Returns the parts of the file that diagnostics may show.
+    pub(super) fn redactor(&self, file: &Tree) -> &Redactor {
+        self.redactor.get_or_init(|| Redactor::new(file))
+    }
+
+    /// Returns the parts of the file that diagnostics may show, if there is one.
+    pub(in crate::config) fn into_redactor(self, file: &Tree) -> Redactor {
+        let is_needed = !self.all.borrow().is_empty();
+        let needed = || is_needed.then(|| Redactor::new(file));
+        let redactor = self.redactor.into_inner().or_else(needed);
+        redactor.unwrap_or_default()
     }
 
     pub(super) fn push(&self, diagnostic: Diagnostic) {

@@ -28,7 +28,9 @@ impl ValueReader<'_> {
         let (rule, advice) = split_advice(error.message());
         let key = error.field().rsplit('.').next().unwrap_or_default();
         let message = match rule.rsplit_once(", got ") {
-            _ if self.has(error.field()) => reader.tree.quote_in(rule),
+            _ if self.has(error.field()) => {
+                reader.tree.quote_in(&reader.masked(rule), &reader.shown())
+            }
             // Another key of the file may forbid the default of a key that it does not have.
             Some((rule, got)) if rule.starts_with("must ") => {
                 let message = format!("{key} is {got} by default, and {rule}");
@@ -37,7 +39,7 @@ impl ValueReader<'_> {
             }
             Some(_) => format!("{rule} by default"),
             None if rule.starts_with("must ") => format!("{key} {rule}"),
-            None => rule.to_owned(),
+            None => reader.masked(rule),
         };
         let is_range = [">", "<", "within "].iter().any(|limit| {
             let rule = rule.strip_prefix("must be ");
@@ -48,7 +50,8 @@ impl ValueReader<'_> {
         } else {
             "invalid"
         };
-        reader.error_with_help(code, message, advice.map(str::to_owned));
+        let help = advice.map(|advice| reader.masked(advice));
+        reader.error_with_help(code, message, help);
     }
 
     /// Returns a reader of the item of a list that `message` quotes, or of the list. Of equal items, the last one is meant,
@@ -63,7 +66,8 @@ impl ValueReader<'_> {
     /// Reports an error of a library, whose message may end with advice.
     pub(in crate::config) fn library_error(&self, code: &'static str, message: &str) {
         let (message, advice) = split_advice(message);
-        self.error_with_help(code, message, advice.map(str::to_owned));
+        let help = advice.map(|advice| self.masked(advice));
+        self.error_with_help(code, self.masked(message), help);
     }
 
     /// Returns a reader that reports `error` at its key. If the file does not have the key, nor a map around it, the

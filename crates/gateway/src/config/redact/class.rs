@@ -1,6 +1,6 @@
 //! Classes of keys, by the values that they can hold.
 
-use std::{borrow::Cow, collections::HashSet};
+use std::collections::HashSet;
 
 use tower_fanout_json::template::Root;
 
@@ -10,9 +10,9 @@ use super::{
         schema::{self, Place},
         tree::{Kind, Tree},
     },
-    Redactor, Value,
+    LONGEST_WORD as LONGEST, Redactor, Value,
     form::LONGEST_WORD,
-    is_part,
+    is_part, with_stars,
 };
 
 /// A class of keys, by the values that they can hold.
@@ -20,12 +20,14 @@ use super::{
 pub(super) enum Class {
     /// A secret: the key is unknown, or is that of a secret, or the file chooses it, as that of a header or of JSON.
     Secret,
-    /// A map or a list, in place of which something else is written.
-    Map,
-    /// A number, a duration, a size, an address or a boolean.
+    /// A text that is shorter than a secret: a boolean, the value of a misspelt key, or a text in place of a map.
+    Short,
+    /// A number, a duration, a size or an address.
     Measure,
     /// A name, a path or words of the format.
     Text,
+    /// The path of a file.
+    File,
     /// A URL.
     Url,
     /// A condition.
@@ -59,6 +61,8 @@ fn class(place: Place<'_>, keys: &str) -> Class {
     let formats = [place.formats(), item.formats()].concat();
     if keys.ends_with(".when") {
         Class::Condition
+    } else if keys.ends_with("_file") {
+        Class::File
     } else if formats.contains(&"url") {
         Class::Url
     } else if formats.iter().any(|format| MEASURES.contains(format))
@@ -68,10 +72,12 @@ fn class(place: Place<'_>, keys: &str) -> Class {
         Class::Measure
     } else if place.accepts_texts() || item.accepts_texts() {
         Class::Text
-    } else if place.accepts_scalars() || item.accepts_scalars() {
-        Class::Measure
-    } else if !item.keys().is_empty() || public_member(item, "").is_some() {
-        Class::Map
+    } else if place.accepts_scalars()
+        || item.accepts_scalars()
+        || !item.keys().is_empty()
+        || public_member(item, "").is_some()
+    {
+        Class::Short
     } else {
         Class::Secret
     }
@@ -84,17 +90,6 @@ fn public_member<'s>(place: Place<'s>, name: &str) -> Option<Place<'s>> {
         true => place.member(name).filter(|_| !is_secret(key)),
         false => place.member(name).filter(|named| !named.accepts_scalars()),
     }
-}
-
-/// Returns `true` if the value at `path` can be a secret.
-pub(in super::super) fn holds_secret(path: &str) -> bool {
-    let mut steps = path.split(['.', '[']).filter(|step| !step.is_empty());
-    let root = Place::root(schema::of_file());
-    let place = steps.try_fold(root, |place, step| match step.ends_with(']') {
-        true => place.item(),
-        false => public_member(place, step),
-    });
-    place.is_none_or(|place| class(place, path) == Class::Secret)
 }
 
 /// Returns the positions of values that keys of secrets have by an alias. They may be at any other key.
@@ -137,7 +132,11 @@ fn each<'t, 's>(
         Kind::Map { members, .. } => {
             let last = keys.rsplit('.').next().unwrap_or_default();
             for (name, (_, value)) in members {
-                let inside = place.and_then(|place| public_member(place, name));
+                let inside = place.and_then(|place| match last {
+                    // The values are names too.
+                    "rename" => place.member(name),
+                    _ => public_member(place, name),
+                });
                 each(value, inside, &format!("{last}.{name}"), secrets, visit);
             }
         }
@@ -145,87 +144,93 @@ fn each<'t, 's>(
     visit(Visited { tree, place, keys });
 }
 
-impl<'t> Redactor<'t> {
+impl Redactor {
     /// Adds the values and the names of `tree`.
-    pub(super) fn add(&mut self, tree: &'t Tree) {
-        self.names.extend(Root::RESERVED);
+    pub(super) fn add(&mut self, tree: &Tree) {
+        self.names.extend(Root::RESERVED.map(str::to_owned));
         let root = Some(Place::root(schema::of_file()));
+        let mut not_names = Vec::new();
         each(tree, root, "", &anchors_of_secrets(tree), &mut |one| {
             let class = match one.place {
                 Some(place) if !one.tree.is_suspect() => class(place, &one.keys),
                 // Another key may be meant.
-                Some(_) => Class::Measure,
+                Some(_) => Class::Short,
                 None => Class::Secret,
             };
             match &one.tree.kind {
-                Kind::Scalar(_) => self.add_scalar(&one, class),
+                Kind::Scalar(_) => not_names.extend(self.add_scalar(&one, class)),
                 Kind::Map { members, .. } => {
-                    for (name, (position, value)) in members {
-                        self.add_key(name, *position, value);
-                    }
-                    for (name, position) in one.tree.repeated() {
-                        self.add_key(name, *position, one.tree);
+                    let of_members = members.iter().map(|(name, (at, value))| (name, at, value));
+                    let repeated = one.tree.repeated().iter();
+                    let repeated = repeated.map(|(name, at)| (name, at, one.tree));
+                    for (name, position, value) in of_members.chain(repeated) {
+                        let is_name = self.add_key(name, *position, value);
+                        // Other messages have the names that the file chooses.
+                        if !is_name && one.place.is_none_or(Place::has_names) {
+                            let class = self.class_of_key(name, value);
+                            not_names.push((name.clone(), class));
+                        }
                     }
                 }
                 Kind::List(_) => {}
             }
         });
+        not_names.retain(|(name, _)| name.len() > LONGEST && !self.is_known(name));
+        let not_names = not_names.into_iter().map(|(name, class)| {
+            let hidden = self.hidden(&name, class, true);
+            let shown = with_stars(&name, hidden);
+            (name, shown)
+        });
+        self.not_names = not_names.collect();
+        self.not_names
+            .sort_by(|(one, _), (other, _)| other.len().cmp(&one.len()).then(one.cmp(other)));
+        self.not_names.dedup();
     }
 
-    /// Adds a key, which is a name if its value is not missing. A secret may be written in place of key and value.
-    fn add_key(&mut self, name: &'t str, position: Position, value: &Tree) {
+    /// Returns the class of a key. Without a value, it may be a secret in place of key and value.
+    pub(super) fn class_of_key(&self, name: &str, value: &Tree) -> Class {
         let is_null = matches!(&value.kind, Kind::Scalar(value) if value.is_null());
         let word = name.split(|one| !is_part(one)).next().unwrap_or_default();
-        let is_known = self.is_near(word) || is_secret(word);
-        let is_alone = is_null && name.len() > LONGEST_WORD && !is_known;
-        let class = if is_alone { Class::Secret } else { Class::Text };
-        if !is_alone && self.hidden(name, class, true).is_empty() {
-            self.names.insert(name);
+        let is_known = || self.is_near(word) || is_secret(word);
+        match is_null && name.len() > LONGEST_WORD && !is_known() {
+            true => Class::Secret,
+            false => Class::Text,
         }
-        let key = Value {
-            class,
-            text: name.into(),
-            written: None,
-            is_line: false,
-        };
-        self.values.insert(position, key);
     }
 
-    fn add_scalar(&mut self, one: &Visited<'t, '_>, class: Class) {
-        let text = match &one.tree.kind {
-            Kind::Scalar(serde_json::Value::String(text)) => Cow::Borrowed(&**text),
-            Kind::Scalar(value) if !value.is_null() => {
-                let written = one.tree.ambiguous_number();
-                let written = written.filter(|_| class == Class::Secret);
-                Cow::Owned(match written {
-                    Some(written) => format!("{written} {value}"),
-                    None => value.to_string(),
-                })
-            }
-            _ => return,
-        };
-        let written = one.tree.variables();
-        if let (Cow::Borrowed(text), None) = (&text, written)
-            && class != Class::Secret
-        {
-            if one.keys.ends_with(".name") && self.hidden(text, Class::Text, true).is_empty() {
-                self.names.insert(text);
-            } else if one.keys == "match.path" {
-                let parameters = text.split('{').skip(1);
-                let parameters = parameters.filter_map(|rest| rest.split_once('}'));
-                let parameters = parameters.map(|(name, _)| name.trim_matches('*'));
-                (self.names).extend(parameters.filter(|name| name.chars().all(is_part)));
-            }
-        }
+    /// Adds a key. Returns `true` if it is a name.
+    fn add_key(&mut self, name: &str, position: Position, value: &Tree) -> bool {
+        let class = self.class_of_key(name, value);
+        let is_line = false;
+        self.values.insert(position, Value { class, is_line });
+        let is_name = class == Class::Text && self.hidden(name, class, true).is_empty();
+        self.names.extend(is_name.then(|| name.to_owned()));
+        is_name
+    }
+
+    /// Adds a value. Returns its text if it is in place of a name, and is not a name.
+    fn add_scalar(&mut self, one: &Visited<'_, '_>, class: Class) -> Option<(String, Class)> {
         for (position, is_line) in one.tree.lines() {
-            let text = text.clone();
-            let value = Value {
-                class,
-                text,
-                written,
-                is_line,
-            };
-            self.values.insert(position, value);
+            self.values.insert(position, Value { class, is_line });
         }
+        let text = one.tree.as_text()?;
+        if one.tree.variables().is_some() || class == Class::Secret {
+            return None;
+        }
+        if one.keys == "match.path" {
+            let parameters = text.split('{').skip(1);
+            let parameters = parameters.filter_map(|rest| rest.split_once('}'));
+            let parameters = parameters.map(|(name, _)| name.trim_matches('*'));
+            let parameters = parameters.filter(|name| name.chars().all(is_part));
+            self.names.extend(parameters.map(str::to_owned));
+        }
+        if !one.keys.ends_with(".name") {
+            return None;
+        }
+        if !self.hidden(text, Class::Text, true).is_empty() {
+            return Some((text.to_owned(), Class::Text));
+        }
+        self.names.insert(text.to_owned());
+        None
     }
 }

@@ -18,7 +18,7 @@ pub(in super::super) type Line = Vec<char>;
 /// The lines of a file that are shown, by their numbers.
 pub(in super::super) type Lines = BTreeMap<usize, Line>;
 
-impl<'t> Redactor<'t> {
+impl Redactor {
     /// Hides secrets in diagnostics. Returns the lines of each of `texts` that they show.
     ///
     /// Works on the text, not on parsed YAML, because excerpts of invalid files are shown too.
@@ -32,7 +32,6 @@ impl<'t> Redactor<'t> {
             .iter()
             .flat_map(|one| [Some(one.position), one.first]);
         let all: BTreeSet<Position> = all.flatten().collect();
-        let mut values = BTreeMap::new();
         let lines = texts.iter().enumerate().map(|(source, text)| {
             let named = |line, column| Position {
                 source,
@@ -41,25 +40,15 @@ impl<'t> Redactor<'t> {
             };
             let range = named(0, 0)..=named(usize::MAX, usize::MAX);
             let asked: Vec<_> = all.range(range).copied().collect();
-            self.lines(text, &asked, &mut values)
+            self.lines(text, &asked)
         });
         let lines = lines.collect();
-        for one in diagnostics {
-            let value = values
-                .get(&one.position)
-                .or_else(|| self.values.get(&one.position));
-            self.redact(one, value);
-        }
+        diagnostics.into_iter().for_each(|one| self.redact(one));
         lines
     }
 
-    /// Returns the lines at the positions `asked`, which are in ascending order. Adds the values at the positions to `values`.
-    fn lines(
-        &self,
-        text: &str,
-        asked: &[Position],
-        values: &mut BTreeMap<Position, Value<'t>>,
-    ) -> Lines {
+    /// Returns the lines at the positions `asked`, which are in ascending order.
+    fn lines(&self, text: &str, asked: &[Position]) -> Lines {
         if asked.is_empty() {
             return Lines::new();
         }
@@ -75,28 +64,15 @@ impl<'t> Redactor<'t> {
             let range = starts.get(asked[0].line.checked_sub(1)?)?.clone();
             let from = tokens.partition_point(|token| token.range.start < range.start);
             let to = tokens.partition_point(|token| token.range.start < range.end);
-            let line = self.line(
-                text,
-                range.start..range.end,
-                &tokens[from..to],
-                asked,
-                values,
-            );
+            let line = self.line(text, range, &tokens[from..to], asked);
             Some((asked[0].line, line))
         });
         lines.collect()
     }
 
-    /// Returns the line at `range` of `text`, which has the `tokens`. Adds the values at the positions `asked`, which are
-    /// those of diagnostics in this line, to `values`.
-    fn line(
-        &self,
-        text: &str,
-        range: Range<usize>,
-        tokens: &[Token],
-        asked: &[Position],
-        values: &mut BTreeMap<Position, Value<'t>>,
-    ) -> Line {
+    /// Returns the line at `range` of `text`, which has the `tokens`. The positions `asked` are those of diagnostics in this
+    /// line.
+    fn line(&self, text: &str, range: Range<usize>, tokens: &[Token], asked: &[Position]) -> Line {
         let columns = Columns::new(text, &range);
         let mut line: Line = text[columns.range.clone()].chars().collect();
         let mut end = 0;
@@ -110,9 +86,6 @@ impl<'t> Redactor<'t> {
                 end = columns.range.end;
             }
             let here = columns.positions(&token.range, asked);
-            for position in here.iter().filter(|_| !token.is_key) {
-                values.extend(value.map(|value| (*position, value.clone())));
-            }
             let class = match value {
                 Some(value) => value.class,
                 None if token.is_key => Class::Text,
@@ -137,11 +110,11 @@ impl<'t> Redactor<'t> {
         text: &str,
         columns: &Columns,
         place: Position,
-    ) -> (Token, Option<&Value<'t>>) {
+    ) -> (Token, Option<Value>) {
         let end = token.range.end;
         let start = end - text[token.range.clone()].trim_start().len();
         let before = columns.before(start);
-        let at = |column| self.values.get(&Position { column, ..place });
+        let at = |column| self.values.get(&Position { column, ..place }).copied();
         // Columns are counted from 1. The quote before a text belongs to it.
         let value = at(before + 1).or_else(|| at(before));
         let is_line = value.is_some_and(|value| value.is_line);
@@ -196,7 +169,7 @@ mod tests {
             ..Position::START
         });
         let asked: Vec<_> = asked.collect();
-        let lines = Redactor::default().lines(text, &asked, &mut BTreeMap::new());
+        let lines = Redactor::default().lines(text, &asked);
         let lines = lines.into_values().map(|line| line.into_iter().collect());
         lines.collect::<Vec<String>>().join("\n")
     }
@@ -211,9 +184,17 @@ mod tests {
             ),
             ("{ secret: 'it''s', a: 1 }", "{ secret: '*****', a: * }"),
             ("{ b: \"not closed\nkid: a", "{ b: \"**********\n******"),
-            ("- b: |\n    abc\n\n    def", "- b: *\n    ***\n\n    ***"),
+            ("- b: |\n    abc\n\n    def", "- b: |\n    ***\n\n    ***"),
             ("secret:\n  é1\nkid: a", "secret:\n  **\nkid: *"),
-            ("{ a: ${NAME}, b: ${A:-b} }", "{ a: ${NAME}, b: ${A***} }"),
+            ("{ a: ${NAME}, b: ${A:-b} }", "{ a: ${NAME}, b: ${A:-*} }"),
+            (
+                "{ a: ${A:?b c}, b: ${A:?b1c2} }",
+                "{ a: ${A:?b c}, b: ${A:?****} }",
+            ),
+            (
+                "{ a: ${A-bc}, b: ${A:-b c} }",
+                "{ a: ${A***}, b: ${A:-***} }",
+            ),
             ("a: &b abc\nsecret: *b", "a: ** ***\nsecret: **"),
             ("{\"secret\":\"a\"}", "{\"secret\":\"*\"}"),
             ("- secret:hunter2", "- **************"),

@@ -3,7 +3,6 @@
 use std::{iter, ops::Range};
 
 use tower_fanout::nearest_name;
-use tower_fanout_json::template::Root;
 
 use super::{super::schema, Redactor, class::Class, is_part};
 
@@ -31,31 +30,37 @@ const WORDS: [&str; 14] = [
 /// Length of a word that is unlikely to be a secret, in place of a map or of a number.
 pub(super) const LONGEST_WORD: usize = 5;
 
-/// Length of a number in a condition that is unlikely to be a secret.
-const LONGEST_NUMBER: usize = 3;
+/// Number of digits that are unlikely to be a secret.
+pub(super) const LONGEST_NUMBER: usize = 3;
 
-impl Redactor<'_> {
+/// Number of letters of which no secret consists.
+const LONGEST_LETTERS: usize = 20;
+
+impl Redactor {
     /// Returns the ranges of `text`, a value of a key of `class`, that may not be shown. `is_asked` is `true` if a diagnostic
     /// is about the value.
     pub(super) fn hidden(&self, text: &str, class: Class, is_asked: bool) -> Vec<Range<usize>> {
         let is_public = class != Class::Secret;
         if ["", "null"].contains(&text)
             || is_variable(text)
+            || text.len() <= LONGEST_NUMBER && !text.contains(char::is_alphanumeric)
             || is_public && (self.is_known(text) || !text.contains(char::is_alphanumeric))
             || class == Class::Measure && is_measure(text)
+            || class == Class::Short && is_short(text)
         {
             return Vec::new();
         }
-        match class {
+        let mut hidden = match class {
             Class::Condition if is_asked => self.hidden_of_condition(text),
-            Class::Url if is_asked && !is_url(text) => except(text, []),
-            Class::Map if is_asked && text.len() <= LONGEST_WORD => Vec::new(),
-            Class::Measure if is_asked && !self.is_like_measure(text) => {
-                except(text, self.references(text))
-            }
-            Class::Text | Class::Url | Class::Measure if is_asked => self.hidden_of_text(text),
+            Class::Short if is_asked && text.len() <= LONGEST_WORD => Vec::new(),
+            Class::Url if is_asked && is_url(text) => self.hidden_of_url(text),
+            Class::File if is_asked && is_path(text) => self.hidden_of_text(text),
+            Class::Measure if is_asked && self.is_like_measure(text) => self.hidden_of_text(text),
+            Class::Text if is_asked => self.hidden_of_text(text),
             _ => except(text, self.references(text)),
-        }
+        };
+        hidden.retain(|range| range.len() > LONGEST_NUMBER || !is_asked || !is_public);
+        hidden
     }
 
     /// Returns `true` for a key, a word of the format or a name that the file defines.
@@ -65,7 +70,8 @@ impl Redactor<'_> {
 
     /// Returns `true` for a known word or name, and for a misspelling of one.
     pub(super) fn is_near(&self, word: &str) -> bool {
-        let known = schema::vocabulary().iter().chain(&self.names).copied();
+        let names = self.names.iter().map(String::as_str);
+        let known = schema::vocabulary().iter().copied().chain(names);
         self.is_known(word) || nearest_name(word, known).is_some()
     }
 
@@ -86,14 +92,9 @@ impl Redactor<'_> {
             let end = at + text[at..].find('}').map_or(0, |length| length + 1);
             let path = at + 1 + path_length(&text[at + 1..end.max(at + 1)]);
             let root = text[at + 1..path].split('.').next().unwrap_or_default();
-            if text[..at].ends_with('$') && end > at {
-                let is_part = |one: char| one.is_ascii_alphanumeric() || one == '_';
-                let name = text[at + 1..end].find(|one| !is_part(one));
-                let name = at + 1 + name.unwrap_or_default();
-                match is_variable(&text[at - 1..end]) {
-                    true => [at - 1..end, end..end],
-                    false => [at - 1..name, end - 1..end],
-                }
+            if is_variable_after(&text[..at]) && end > at {
+                let name = at + 1 + shown_of_variable(&text[at + 1..end - 1]);
+                [at - 1..name, end - 1..end]
             } else if end <= path || !self.is_near(root) {
                 [at..at, at..at]
             } else {
@@ -123,6 +124,25 @@ impl Redactor<'_> {
         }
     }
 
+    /// Returns the ranges of a URL that may not be shown: those of a text, and the words of its path that may be tokens.
+    fn hidden_of_url(&self, text: &str) -> Vec<Range<usize>> {
+        let start = text.find("://").map_or(0, |scheme| scheme + 3);
+        let mut at = start + text[start..].find('/').unwrap_or(text.len() - start);
+        let mut hidden = self.hidden_of_text(text);
+        for word in text[at..].split_inclusive(|one: char| !one.is_alphanumeric()) {
+            let end = at
+                + word
+                    .trim_end_matches(|one: char| !one.is_alphanumeric())
+                    .len();
+            if !is_plain(word) && !self.is_known(&text[at..end]) && !text[..at].ends_with("${") {
+                hidden.push(at..end);
+            }
+            at += word.len();
+        }
+        hidden.sort_by_key(|range| range.start);
+        hidden
+    }
+
     /// Returns the ranges of `text` before `start` and from `at` on that have the form of a name or a path, with the first
     /// character that has not.
     fn shown_of_text(&self, text: &str, start: usize, at: usize) -> Vec<Range<usize>> {
@@ -130,23 +150,29 @@ impl Redactor<'_> {
         let (mut from, mut at) = (at, at);
         while let Some(one) = text[at..].chars().next() {
             let (before, rest) = (&text[from..at], &text[at + one.len_utf8()..]);
-            let mut is_form = self.is_form(one, before, rest);
-            if !is_form
-                && one == '{'
-                && let Some(end) = rest.find('}')
-            {
-                let path = self.shown_path(&rest[..end]);
-                if path < end {
-                    shown.push(from..at + 1 + path);
-                    from = at + 1 + end;
-                }
-                at += end;
-                is_form = true;
-            }
+            let is_form = self.is_form(one, before, rest);
             at += one.len_utf8();
-            if !is_form {
-                break;
+            let end = match rest.find('}') {
+                _ if is_form => continue,
+                Some(end) if one == '{' => end,
+                _ if one == '{' && is_variable_after(before) => rest.len(),
+                _ => break,
+            };
+            let inside = &rest[..end];
+            let path = match is_variable_after(before) {
+                true => shown_of_variable(inside),
+                false => self.shown_path(inside),
+            };
+            // The default of a variable is a text itself.
+            if is_variable_after(before) && inside[..path].ends_with(":-") {
+                at += path;
+                continue;
             }
+            if path < end {
+                shown.push(from..at + path);
+                from = at + end;
+            }
+            at += end;
         }
         shown.push(from..at);
         let rest = self.references(&text[at..]).into_iter();
@@ -160,10 +186,10 @@ impl Redactor<'_> {
         let word = &rest[..rest.find(|one| !is_part(one)).unwrap_or(rest.len())];
         let is_known = || !word.is_empty() && self.is_near(word);
         match one {
-            '{' => before.ends_with(['$', '{']) || rest.starts_with('{'),
-            // The sign is a part of the default of a variable, and before a port or the path of a module.
+            '{' => before.ends_with('{') || rest.starts_with('{'),
+            // The sign is before a port or the path of a module.
             ':' => {
-                rest.starts_with(|next: char| next.is_ascii_digit() || "/:-?".contains(next))
+                rest.starts_with(|next: char| next.is_ascii_digit() || "/:".contains(next))
                     || before.ends_with(':')
                     || is_known()
             }
@@ -184,64 +210,6 @@ impl Redactor<'_> {
             false => 0,
         }
     }
-
-    /// Returns the ranges of a condition that may not be shown: literals and unknown names. The names of headers and members
-    /// are visible.
-    fn hidden_of_condition(&self, text: &str) -> Vec<Range<usize>> {
-        let (mut hidden, mut at) = (Vec::new(), 0);
-        while let Some(one) = text[at..].chars().next() {
-            at = match one {
-                '"' | '\'' => self.hide_literal(text, at, one, &mut hidden),
-                _ if is_part(one) && one != '-' => self.hide_name(text, at, &mut hidden),
-                _ => at + one.len_utf8(),
-            };
-        }
-        hidden
-    }
-
-    /// Adds the ranges of the literal at `at` of a condition that may not be shown. Returns the end of the literal.
-    fn hide_literal(
-        &self,
-        text: &str,
-        at: usize,
-        quote: char,
-        hidden: &mut Vec<Range<usize>>,
-    ) -> usize {
-        let (before, start) = (&text[..at], at + 1);
-        let end = start + end_of_literal(&text[start..], before.ends_with('\\'), quote);
-        let literal = &text[start..end];
-        let after = text[end..].trim_start_matches(['\\', quote]).trim_start();
-        let map = before.trim_end_matches('\\').strip_suffix('[');
-        let is_index = map.is_some_and(|map| map.ends_with(is_part));
-        let is_name = is_index || after.starts_with("in header");
-        let mut words = literal.split(|one| !is_part(one));
-        if Root::RESERVED.contains(&words.next().unwrap_or_default()) {
-            // A condition may be in quotes by mistake.
-            let inside = self.hidden_of_condition(literal).into_iter();
-            hidden.extend(inside.map(|range| start + range.start..start + range.end));
-        } else if !is_name && !is_variable(literal) && !self.is_near(literal) {
-            hidden.push(start..end);
-        }
-        let end = end + usize::from(text[end..].starts_with('\\'));
-        end + usize::from(text[end..].starts_with(quote))
-    }
-
-    /// Adds the range of the name or number at `at` of a condition if it may not be shown. Returns its end.
-    fn hide_name(&self, text: &str, at: usize, hidden: &mut Vec<Range<usize>>) -> usize {
-        let is_member = text[..at].ends_with('.');
-        // A name with a dash is a subtraction, but may be meant as a name.
-        let is_end = |one: char| !is_part(one) || one == '-' && !is_member;
-        let end = at + text[at..].find(is_end).unwrap_or(text.len() - at);
-        let word = &text[at..end];
-        let longest = match word.bytes().any(|byte| byte.is_ascii_digit()) {
-            true => LONGEST_NUMBER,
-            false => LONGEST_WORD,
-        };
-        if !is_member && word.len() > longest && !self.is_near(word) {
-            hidden.push(at..end);
-        }
-        end
-    }
 }
 
 /// Returns the ranges between those in `shown`, which are in ascending order.
@@ -254,20 +222,6 @@ fn except(text: &str, shown: impl IntoIterator<Item = Range<usize>>) -> Vec<Rang
         before
     });
     hidden.filter(|range| !range.is_empty()).collect()
-}
-
-/// Returns the length of a literal before its closing quote. YAML escapes both quotes inside of its own.
-fn end_of_literal(text: &str, is_escaped: bool, quote: char) -> usize {
-    if is_escaped {
-        return text.find(&format!("\\{quote}")).unwrap_or(text.len());
-    }
-    let mut is_escaped = false;
-    let end = text.find(|one| {
-        let is_end = one == quote && !is_escaped;
-        is_escaped = one == '\\' && !is_escaped;
-        is_end
-    });
-    end.unwrap_or(text.len())
 }
 
 /// Returns the length of the path at the start of a placeholder.
@@ -295,29 +249,73 @@ fn is_host(text: &str) -> bool {
         && port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
+/// Returns `true` for a text of words that are no secrets: at most three characters, or letters of which only the first
+/// one is a capital.
+pub(in super::super) fn is_plain(text: &str) -> bool {
+    text.split(|one: char| !one.is_alphanumeric()).all(|word| {
+        let is_small = |word: &str| word.chars().all(char::is_lowercase);
+        let first = word.chars().next().map_or(0, char::len_utf8);
+        word.len() <= LONGEST_NUMBER
+            || word.len() <= LONGEST_LETTERS
+                && word.starts_with(char::is_alphabetic)
+                && is_small(&word[first..])
+    })
+}
+
+/// Returns `true` for a text that begins like the path of a file, or ends like one. Other text may be the content.
+fn is_path(text: &str) -> bool {
+    let end = text.rsplit_once('.').map_or("", |(_, end)| end);
+    let is_extension = (1..=LONGEST_WORD).contains(&end.len())
+        && end.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    // The signs are in a secret in Base64.
+    is_extension || text.starts_with(['/', '.', '~']) && !text.contains(['+', '='])
+}
+
+/// Returns `true` if a brace after `before` begins a variable. Two dollar signs are a text.
+fn is_variable_after(before: &str) -> bool {
+    before.ends_with('$') && !before.ends_with("$$")
+}
+
 /// Returns `true` for a variable without a default.
-fn is_variable(text: &str) -> bool {
+pub(super) fn is_variable(text: &str) -> bool {
     let inside = text.strip_prefix("${");
     let inside = inside.and_then(|inside| inside.strip_suffix('}'));
-    let name = inside.map(|inside| inside.split_once(":?").map_or(inside, |(name, _)| name));
-    // Another character would begin a default in a shell, such as the dash of `${A-b}`.
-    name.is_some_and(|name| {
-        name.chars()
-            .all(|one| one.is_ascii_alphanumeric() || one == '_')
-    })
+    inside.is_some_and(|inside| shown_of_variable(inside) == inside.len())
+}
+
+/// Returns the length of the start of a variable, without its braces, that may be shown: all but the default, and also
+/// the message if it consists of words.
+fn shown_of_variable(inside: &str) -> usize {
+    let is_name = |one: char| one.is_ascii_alphanumeric() || one == '_';
+    let name = inside.find(|one| !is_name(one)).unwrap_or(inside.len());
+    match inside[name..].split_at_checked(2) {
+        Some((":?", message)) if is_plain(message) => inside.len(),
+        Some((":?" | ":-", _)) => name + 2,
+        _ => name,
+    }
 }
 
 /// Returns `true` for a number, with a unit or without one, and for an address of numbers.
 fn is_measure(text: &str) -> bool {
+    let is_number = || text.len() <= 21 && text.parse::<f64>().is_ok();
+    digits(text).is_some_and(|digits| digits <= 21) || is_number()
+}
+
+/// Returns `true` for a text that is shorter than a secret, also without a unit.
+fn is_short(text: &str) -> bool {
+    text.len() <= LONGEST_NUMBER || digits(text).is_some_and(|digits| digits <= LONGEST_NUMBER)
+}
+
+/// Returns the number of digits before a unit, and of signs between them, if `text` begins with a digit and ends with at
+/// most three letters.
+fn digits(text: &str) -> Option<usize> {
     let number = text.trim_start_matches(['+', '-', '[']);
     let unit = number.trim_start_matches(|one: char| one.is_ascii_digit() || "._:]/".contains(one));
     let is_unit = unit.len() <= 3
         && unit
             .bytes()
             .all(|one| one.is_ascii_alphabetic() || one == b'%');
-    let digits = number.len() - unit.len();
-    let is_number = || text.len() <= 21 && text.parse::<f64>().is_ok();
-    (1..=21).contains(&digits) && is_unit || is_number()
+    Some(number.len() - unit.len()).filter(|digits| *digits > 0 && is_unit)
 }
 
 #[cfg(test)]
@@ -356,9 +354,10 @@ mod tests {
         ];
         let classes = [
             Class::Secret,
-            Class::Map,
+            Class::Short,
             Class::Measure,
             Class::Text,
+            Class::File,
             Class::Url,
             Class::Condition,
         ];

@@ -1,50 +1,48 @@
 //! Keeps secrets of a configuration out of its diagnostics.
 //!
-//! There is one rule, for messages, helps, paths and excerpts in each output format: a text of the file is shown only if
-//! it is harmless. Harmless are the keys, the words of the format, the names that the file defines, and measures at keys of
-//! measures. The schema says what the key of a value can hold ([`class`]), and so which part of the value may be shown if a
-//! diagnostic is about it ([`form`]). All other texts of the file are stars.
+//! The key of a value says by the schema what the value can hold ([`class`]), and so which parts of the value may be shown
+//! by a diagnostic about it ([`form`]). A value enters a message, a help or an excerpt only with stars in place of its
+//! other parts, and so does what a library says about it. A name that the file defines may be shown everywhere, with stars
+//! from the first character on that names do not have.
 
 mod class;
+mod condition;
 mod excerpt;
 mod form;
 mod token;
 
 use std::{
-    borrow::Cow,
     collections::{HashMap, HashSet},
+    ops::Range,
 };
 
 use self::class::Class;
 use super::{
     diagnostic::{Diagnostic, Position},
-    tree::Tree,
+    tree::{Kind, Tree},
 };
 
 pub(super) use self::{
-    class::{holds_secret, is_secret},
+    class::is_secret,
     excerpt::{Line, Lines},
-    form::{PEM, is_url},
+    form::{PEM, is_plain, is_url},
 };
 
 /// The parts of a configuration that may be shown.
 #[derive(Default)]
-pub(super) struct Redactor<'t> {
+pub(super) struct Redactor {
     /// The values, and the keys that may be values, by their positions.
-    values: HashMap<Position, Value<'t>>,
+    values: HashMap<Position, Value>,
     /// Names that the configuration defines.
-    names: HashSet<&'t str>,
-    /// Words of the configuration that may be secrets.
-    secrets: HashSet<String>,
+    names: HashSet<String>,
+    /// Texts in place of names that may be secrets, each as it may be shown. The longest are first.
+    not_names: Vec<(String, String)>,
 }
 
 /// A value of the configuration.
-#[derive(Clone)]
-struct Value<'t> {
+#[derive(Clone, Copy)]
+struct Value {
     class: Class,
-    text: Cow<'t, str>,
-    /// The text of the file, such as `${NAME}`, if it has variables.
-    written: Option<&'t str>,
     /// `true` if the rest of the line is a line of the text.
     is_line: bool,
 }
@@ -52,97 +50,148 @@ struct Value<'t> {
 /// Words of at most this length are unlikely to be secrets.
 const LONGEST_WORD: usize = 3;
 
-impl<'t> Redactor<'t> {
+impl Redactor {
     /// Creates the redactor of a configuration.
-    pub(super) fn new(tree: &'t Tree) -> Self {
+    pub(super) fn new(tree: &Tree) -> Self {
         let mut redactor = Self::default();
         redactor.add(tree);
-        let mut secrets = HashSet::new();
-        for value in redactor.values.values() {
-            let found = redactor.secrets_of(value);
-            let found = found.iter().flat_map(|part| words(part));
-            let is_secret = |word: &&str| word.len() > LONGEST_WORD && !redactor.is_known(word);
-            secrets.extend(found.filter(is_secret).map(str::to_owned));
+        redactor
+    }
+
+    /// Returns the value `tree` as the file has it, with stars in place of the parts that may not be shown.
+    pub(super) fn shown(&self, tree: &Tree) -> String {
+        let written = tree.as_written();
+        match &tree.kind {
+            Kind::Scalar(_) => with_stars(&written, self.hidden(&written, self.class(tree), true)),
+            _ => written,
         }
-        Self {
-            secrets,
-            ..redactor
+    }
+
+    fn class(&self, tree: &Tree) -> Class {
+        let value = self.values.get(&tree.position);
+        value.map_or(Class::Secret, |value| value.class)
+    }
+
+    /// Returns `text`, which a parser or a library says about the value `tree`, with stars in place of the parts of the
+    /// value that may not be shown.
+    pub(super) fn masked(&self, text: &str, tree: &Tree) -> String {
+        match &tree.kind {
+            Kind::Scalar(_) => self.masked_by(text, tree),
+            Kind::List(items) => items
+                .iter()
+                .fold(text.to_owned(), |text, item| self.masked(&text, item)),
+            Kind::Map { members, .. } => {
+                members.values().fold(text.to_owned(), |text, (_, value)| {
+                    self.masked(&text, value)
+                })
+            }
         }
     }
 
-    /// Returns the parts of a value that no diagnostic may show, not even one about the value. They include the values of
-    /// variables.
-    fn secrets_of<'v>(&self, value: &'v Value<'t>) -> Vec<&'v str> {
-        let text = value.written.unwrap_or(&value.text);
-        let hidden = self.hidden(text, value.class, true).into_iter();
-        let hidden = hidden.map(|range| text[range].trim());
-        let of_variables = words(&value.text).filter(|word| !text.contains(word));
-        hidden.chain(of_variables).collect()
-    }
-
-    /// Hides secrets in a diagnostic about `value`.
-    fn redact(&self, diagnostic: &mut Diagnostic, value: Option<&Value<'t>>) {
-        let own: Vec<_> = value.iter().flat_map(|own| self.secrets_of(own)).collect();
-        let message = self.redacted(&diagnostic.message, &own, false);
-        let is_template = ["template", "reference", "unknown_node"].contains(&diagnostic.code);
-        let is_literal =
-            value.is_some_and(|one| one.written.is_some() || one.class == Class::Secret);
-        let help = diagnostic.help.as_deref().unwrap_or_default();
-        if is_template && is_literal && message.contains("{*") && !help.contains(" quotes") {
-            diagnostic.help = Some("write \"{{\" and \"}}\" for braces in the value".to_owned());
+    fn masked_by(&self, text: &str, tree: &Tree) -> String {
+        let written = tree.as_written();
+        let hidden = self.hidden(&written, self.class(tree), true);
+        let shown = format!("\"{}\"", with_stars(&written, hidden.clone()));
+        let value = tree.as_text().filter(|_| tree.variables().is_some());
+        let mut text = tree.redact(text.to_owned(), &|tree| self.shown(tree));
+        for whole in [Some(&*written), value].into_iter().flatten() {
+            text = text.replace(&format!("\"{whole}\""), &shown);
         }
-        diagnostic.message = message;
-        let help = diagnostic.help.as_deref();
-        diagnostic.help = help.map(|help| self.redacted(help, &own, false));
-        diagnostic.path = self.redacted(&diagnostic.path, &own, true);
-    }
-
-    /// Returns a path with stars for its secrets.
-    pub(super) fn path(&self, path: &str) -> String {
-        self.redacted(path, &[], true)
-    }
-
-    /// Returns `text` with stars for the secrets of the configuration in quotes and braces, or anywhere if `is_quoted`, and
-    /// for those of the value that it is about, which are `own`.
-    fn redacted(&self, text: &str, own: &[&str], is_quoted: bool) -> String {
-        let mut text = text.to_owned();
-        // Messages have words in lower case of their own.
+        // A short word is no secret. Messages have words in lower case of their own, outside of quotes.
+        let is_secret = |part: &&str| part.len() > LONGEST_WORD && !self.is_known(part);
         let is_word = |text: &str| text.bytes().all(|byte| byte.is_ascii_lowercase());
-        // A path has the numbers of items.
-        let is_long = |text: &str| text.len() > LONGEST_WORD || is_digits(text) && !is_quoted;
-        let is_hidden = |text: &str| is_long(text) && !self.is_known(text);
-        for part in own.iter().filter(|part| is_hidden(part) && !is_word(part)) {
+        let parts = hidden.into_iter().map(|range| written[range].trim());
+        let parts: Vec<_> = parts.filter(is_secret).collect();
+        for part in parts.iter().filter(|part| !is_word(part)) {
             text = text.replace(part, &stars(part));
         }
-        let own: HashSet<_> = own.iter().flat_map(|part| words(part)).collect();
+        // The values of variables may be secrets too.
+        let of_variables = words(value.unwrap_or_default()).filter(|word| !written.contains(word));
+        let own = parts
+            .iter()
+            .flat_map(|part| words(part))
+            .chain(of_variables);
+        let own: HashSet<_> = own.filter(is_secret).collect();
         // A text in quotes may have quotes itself.
         let marks = ['"', '\'', '{', '}'];
-        let quoted = match (text.find(marks), text.rfind(marks)) {
-            _ if is_quoted => 0..text.len(),
-            (Some(first), Some(last)) => first..last,
-            _ => 0..0,
-        };
+        let quoted = text.find(marks).zip(text.rfind(marks));
+        let quoted = quoted.map_or(0..0, |(first, last)| first..last);
         let mut at = 0;
         let pieces = text.split_inclusive(|one| !is_part(one)).map(|piece| {
             let is_inside = quoted.contains(&at);
             at += piece.len();
             let word = piece.trim_end_matches(|one| !is_part(one));
-            let is_own = own.contains(word) && is_hidden(word) && (is_inside || !is_word(word));
-            match is_own || is_inside && self.secrets.contains(word) {
+            match own.contains(word) && (is_inside || !is_word(word)) {
                 true => stars(word) + &piece[word.len()..],
                 false => piece.to_owned(),
             }
         });
         pieces.collect()
     }
+
+    /// Returns the condition `code` with stars in place of the parts that may not be shown.
+    pub(super) fn condition(&self, code: &str) -> String {
+        with_stars(code, self.hidden(code, Class::Condition, true))
+    }
+
+    /// Returns the key `name` of `value` with stars in place of what may be a secret.
+    pub(super) fn key(&self, name: &str, value: &Tree) -> String {
+        with_stars(
+            name,
+            self.hidden(name, self.class_of_key(name, value), true),
+        )
+    }
+
+    /// Returns a text with names, such as a message, with stars in place of what may be a secret in them.
+    pub(super) fn names_in(&self, text: &str) -> String {
+        let all = self.not_names.iter();
+        all.fold(text.to_owned(), |text, (name, shown)| {
+            replaced(&text, name, shown)
+        })
+    }
+
+    /// Returns a path with stars in place of what may be a secret in its keys.
+    pub(super) fn path(&self, path: &str) -> String {
+        self.names_in(&format!(".{path}")).split_off(1)
+    }
+
+    /// Hides secrets in the names that a diagnostic has.
+    fn redact(&self, diagnostic: &mut Diagnostic) {
+        diagnostic.message = self.names_in(&diagnostic.message);
+        diagnostic.help = diagnostic.help.as_deref().map(|help| self.names_in(help));
+        diagnostic.path = self.path(&diagnostic.path);
+    }
+}
+
+/// Returns `text` with `shown` in place of `name`. Messages have words of their own, before which there is no quote.
+fn replaced(text: &str, name: &str, shown: &str) -> String {
+    let is_word = name.chars().all(is_part);
+    let (mut out, mut end) = (String::new(), 0);
+    for (at, _) in text.match_indices(name) {
+        let after = at + name.len();
+        let is_name =
+            text[..at].ends_with(['"', '\'', '{', '.']) && !text[after..].starts_with(is_part);
+        if is_name || !is_word {
+            out = out + &text[end..at] + shown;
+            end = after;
+        }
+    }
+    out + &text[end..]
+}
+
+/// Returns `text` with stars in place of the ranges `hidden`, which are in ascending order.
+fn with_stars(text: &str, hidden: Vec<Range<usize>>) -> String {
+    let (mut out, mut end) = (String::new(), 0);
+    for range in hidden {
+        let start = range.start.max(end);
+        out = out + &text[end..start] + &stars(&text[start..range.end.max(start)]);
+        end = range.end.max(start);
+    }
+    out + &text[end..]
 }
 
 fn stars(text: &str) -> String {
     "*".repeat(text.chars().count())
-}
-
-fn is_digits(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Returns `true` for a character of a name.

@@ -175,7 +175,7 @@ fn check_unique(items: &[ValueReader<'_>]) {
     let values: Vec<_> = items.iter().map(|item| item.tree.to_json()).collect();
     for (index, item) in items.iter().enumerate() {
         if let Some(first) = values[..index].iter().position(|one| *one == values[index]) {
-            let message = format!("duplicate item \"{}\"", item.tree.as_written());
+            let message = format!("duplicate item \"{}\"", item.shown());
             item.duplicate(message, items[first].position);
         }
     }
@@ -272,7 +272,8 @@ fn report_unknown<'s>(schema: &'s Value, name: &str, key: &ValueReader<'_>) {
         let are_few = (1..=FEW).contains(&keys.len());
         are_few.then(|| format!("expected {}", any_of(Vec::new(), &keys)))
     });
-    key.error_with_help("unknown_key", format!("unknown key \"{}\"", name), help);
+    let name = key.redactor().key(name, key.tree);
+    key.error_with_help("unknown_key", format!("unknown key \"{name}\""), help);
 }
 
 /// Returns `true` if the type of `tree` is that of the schema. A schema without a type accepts every value.
@@ -410,7 +411,7 @@ fn check_scalar(schema: &Value, reader: &ValueReader<'_>) -> bool {
 /// Returns `true` if `text` has the text format of the schema, if there is one. Reports it otherwise.
 fn check_text(schema: &Value, text: &str, reader: &ValueReader<'_>) -> bool {
     if let Some(fault) = format_fault(schema, text, schema) {
-        reader.error_with_help(fault.code, fault.message, fault.help);
+        reader.report_fault(fault);
         return false;
     }
     true
@@ -426,7 +427,10 @@ fn check_number(
     if let Some(only) = schema.get("const").and_then(Value::as_number) {
         let is_valid = only == number;
         if !is_valid {
-            reader.error("invalid", format!("expected {only}, got {number}"));
+            reader.error(
+                "invalid",
+                format!("expected {only}, got {}", reader.shown()),
+            );
         }
         return is_valid;
     }
@@ -446,6 +450,7 @@ fn check_number(
     let low = low.map(|low| low.to_string());
     let high = high.map(|high| high.to_string());
     let expected = rule(low, above.map(|above| above.to_string()), high);
-    reader.error_with_help("range", format!("{expected}, got {number}"), help);
+    let message = format!("{expected}, got {}", reader.shown());
+    reader.error_with_help("range", message, help);
     false
 }

@@ -1,6 +1,7 @@
 //! Merges the files of a folder into one configuration.
 
 use indexmap::map::Entry;
+use serde_json::Value;
 
 use super::super::{
     diagnostic::Diagnostic,
@@ -58,10 +59,14 @@ fn remove_shared(tree: &mut Tree, earlier: &Tree) -> Option<Diagnostic> {
     if version.to_json() == first.to_json() {
         return None;
     }
+    let shown = |version: &Tree| match &version.kind {
+        Kind::Scalar(Value::Number(number)) => number.to_string(),
+        _ => version.type_name().to_owned(),
+    };
     let message = format!(
         "all files must have the same version, got {} and {}",
-        first.as_written(),
-        version.as_written()
+        shown(first),
+        shown(&version)
     );
     Some(Diagnostic {
         path: "version".to_owned(),

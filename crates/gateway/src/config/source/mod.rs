@@ -154,7 +154,7 @@ fn refuse(name: String, code: &'static str, message: String) -> Report {
 /// Returns the texts for `diagnostics`, with what of them may be shown. Hides secrets in the diagnostics.
 pub(super) fn sources<'d>(
     texts: &[Text],
-    redactor: &Redactor<'_>,
+    redactor: &Redactor,
     diagnostics: impl Iterator<Item = &'d mut Diagnostic>,
 ) -> Vec<Source> {
     let all: Vec<_> = texts.iter().map(|text| &*text.text).collect();

@@ -1,6 +1,6 @@
 //! References to environment variables in texts.
 
-use super::Environment;
+use super::{super::redact::is_plain, Environment};
 
 /// The reason why variables in a text have no value.
 #[derive(Clone, Debug)]
@@ -63,6 +63,8 @@ fn value<'v>(reference: &'v str, env: &'v Environment) -> Result<&'v str, Unset>
         None => Err(Unset::missing(name, "")),
         Some(Some(("-", default))) if default.contains("${") => return Err(Unset::nested(name)),
         Some(Some(("-", default))) => Ok(default),
+        // Text that does not consist of words may be a secret.
+        Some(Some(("?", message))) if !is_plain(message) => Err(Unset::missing(name, "")),
         Some(Some(("?", message))) => Err(Unset::missing(name, &format!(": {message}"))),
         Some(_) => {
             let message = format!("expected \"-default\" or \"?message\" after \"${{{name}:\"");

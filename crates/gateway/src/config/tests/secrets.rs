@@ -15,7 +15,7 @@ const CANARY: &str = "hunter2hunter2";
 const NUMBER: &str = "8675309867";
 
 /// Values with the canary in place of what no value may show. The last ones are secrets only at keys that can hold a secret.
-const PLANTED: [&str; 20] = [
+const PLANTED: [&str; 25] = [
     "'/a?hunter2hunter2'",
     "'/a?b=hunter2hunter2&c#hunter2hunter2'",
     "'http://a/#hunter2hunter2'",
@@ -34,6 +34,11 @@ const PLANTED: [&str; 20] = [
     r#"'header["x-key"] == "hunter2hunter2" && ('"#,
     r#""header['x-key'] == 'hunter2hunter2""#,
     "\"-----BEGIN A-----\\nhunter2hunter2\"",
+    r#""query['hunter2hunter2'] == 1""#,
+    r#"'"hunter2hunter2" in header && query.a == 1'"#,
+    "'${NO_SUCH-hunter2hunter2}'",
+    "'${NO_SUCH:?hunter2hunter2}'",
+    "'${NO_SUCH:hunter2hunter2}'",
     CANARY,
     NUMBER,
 ];
@@ -105,8 +110,10 @@ fn fault_i17_shows_no_secret_that_is_planted_in_any_value() {
             let forms = PLANTED.len() - if is_secret { 0 } else { PUBLIC };
             // Each form is planted in a part of the values, and each of the last ones in all secrets.
             let forms = PLANTED[..forms].iter().enumerate();
-            let forms =
-                forms.filter(|(form, _)| (form + index) % 10 == 0 || *form >= 18 && index % 3 == 0);
+            let is_public = |form| form < PLANTED.len() - PUBLIC;
+            let forms = forms.filter(|(form, _)| {
+                (form + index) % 10 == 0 || !is_public(*form) && index % 3 == 0
+            });
             for planted in forms.filter_map(|(_, form)| plant(&text, tree, form)) {
                 let output = outputs(&planted);
                 if output.contains(CANARY) || output.contains(NUMBER) {
@@ -159,6 +166,11 @@ fn changes(line: &str) -> Vec<String> {
             format!("{key}: \"http://up/a={CANARY}\"{rest}"),
             format!("{key}: \"-----BEGIN A----- {CANARY}\"{rest}"),
         ]);
+        // A misspelt key may be meant to be one of a secret.
+        let (before, last) = key.split_at(key.len().saturating_sub(1));
+        let misspelt = before.ends_with(|one: char| one.is_ascii_lowercase())
+            && last.bytes().all(|byte| byte.is_ascii_lowercase());
+        changed.extend(misspelt.then(|| format!("{before}: {NUMBER}{rest}")));
         // A name may be shown, also if its key lacks the space.
         changed.extend((!key.ends_with("name")).then(|| format!("{key}:{CANARY}{rest}")));
         // Parts of a filter of logs are quoted, as they are words.
@@ -169,6 +181,7 @@ fn changes(line: &str) -> Vec<String> {
             .any(|name| key.ends_with(name))
         {
             changed.push(format!("{key}: {CANARY}{rest}"));
+            changed.push(format!("{key}: \"http://up/{CANARY}#a\"{rest}"));
         }
     }
     changed
@@ -197,7 +210,7 @@ fn fault_i17_shows_no_secret_under_any_broken_key() {
                     Err(report) => report,
                 };
                 let output = outputs_of(&report);
-                if output.contains(CANARY) {
+                if output.contains(CANARY) || output.contains(NUMBER) {
                     leaks.push(format!("{changed}\n{report}"));
                 }
                 count += 1;
@@ -206,4 +219,109 @@ fn fault_i17_shows_no_secret_under_any_broken_key() {
     }
     assert!(leaks.is_empty(), "{}", leaks.join("\n"));
     assert!(count > 1_000, "{count}");
+}
+
+/// Returns a file with these parts of a provider, of a plan and of its node.
+fn file(key: &str, plan: &str, node: &str) -> String {
+    format!(
+        "version: 1
+auth: {{ jwt: {{ main: {{ algorithms: [ES256], issuers: [me], audiences: [you], keys: [{{ {key} }}] }} }} }}
+tiers: {{ free: {{}}, pro: {{}} }}
+downstreams: {{ users: {{ endpoints: [{{ url: \"http://users:8080\" }}] }} }}
+routes:
+  - name: page
+    match: {{ path: / }}
+    {plan}
+    plan: {{ a: {{ downstream: users, {node} }} }}
+"
+    )
+}
+
+#[test]
+fn fault_i17_shows_no_secret_in_place_of_a_path_or_a_name() {
+    let (key, node) = ("pem_file: a.pem", "request: { path: / }");
+    let of_key = |key: String| file(&key, "auth: { jwt: main }", node);
+    let of_node = |part: &str| file(key, "auth: { jwt: main }", &format!("{node}, {part}"));
+    let body = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg".to_owned() + CANARY;
+    for text in [
+        of_key(format!("pem_file: {CANARY}")),
+        of_key(format!("pem_file: \"{body}/a+b==\"")),
+        of_key(format!("pem_file: \"-----BEGIN A-----{CANARY}.pem\"")),
+        of_key(format!(
+            "jwks: {{ url: \"https://idp/k\", ca_file: {CANARY} }}"
+        )),
+        of_key(format!("pemfile: {CANARY}")),
+        of_key(format!("secret: \"${{NO_SUCH:?{CANARY}}}\"")),
+        of_key(format!("secret: \"${{NO_SUCH-{CANARY}}}\"")),
+        of_node(&format!("when: \"query['{CANARY}'] == 1\"")),
+        of_node(&format!("when: \"query['{CANARY}']\"")),
+        of_node(&format!("when: \"route['{CANARY}'] == 'a'\"")),
+        of_node(&format!("requird: {NUMBER}")),
+        of_node(&format!("requird: {CANARY}")),
+        of_node(&format!("reqired: true, requird: {NUMBER}")),
+        of_node(&format!("{CANARY}: ")),
+        file(key, &format!("deadline: {{ mx: {NUMBER}ms }}"), node),
+        file(
+            key,
+            &format!("deadline: {{ mx: \"${{A:-{CANARY}}}\" }}"),
+            node,
+        ),
+    ] {
+        let output = outputs(&text);
+        assert!(output.contains("error["), "{text}\n{output}");
+        let is_shown = output.contains(CANARY) || output.contains(NUMBER);
+        assert!(!is_shown, "{text}\n{output}");
+    }
+}
+
+/// Texts that are secrets in another place of the file, and parts of messages.
+#[test]
+fn fault_i17_shows_a_name_that_is_a_secret_elsewhere() {
+    let header = |text: &str| format!("request: {{ path: /, headers: {{ x-a: \"{text}\" }} }}");
+    let of = |key: &str, text: &str, part: &str| {
+        let output = outputs(&file(key, "", &format!("{}, {part}", header(text))));
+        output.replace("\\\"", "\"")
+    };
+    let key = "pem_file: a.pem";
+    for (text, part, shown) in [
+        (
+            "golden-tier",
+            "tiers: [golden-tier]",
+            "unknown tier \"golden-tier\"",
+        ),
+        (
+            "golden-tier",
+            "when: tier == 'golden-tier'",
+            "unknown tier \"golden-tier\"",
+        ),
+        (
+            "usres",
+            "fallback: [{ service: usres }]",
+            "unknown downstream \"usres\"",
+        ),
+        ("expected", "priority: [1]", "expected a whole number"),
+        ("whole number", "required: 1", "expected true or false"),
+        (
+            "header",
+            "when: \"header['x-plan'] == 1\"",
+            "header['x-plan']",
+        ),
+        ("other-node", "depends_on: [other-node]", "\"other-node\""),
+    ] {
+        let output = of(key, text, part);
+        assert!(output.contains(shown), "{part}\n{output}");
+    }
+    let output = of(
+        "pem_file: keys/no-such-file.pem",
+        "no-such-file",
+        "tiers: []",
+    );
+    assert!(
+        output.contains("cannot read \"keys/no-such-file.pem\""),
+        "{output}"
+    );
+    let server = "version: 1\nserver: { listen: \"0.0.0.0:8080 8080\" }\n";
+    let output = outputs(server).replace("\\\"", "\"");
+    let example = "expected an IP address with a port, such as \"0.0.0.0:8080\", got \"";
+    assert!(output.contains(example), "{output}");
 }

@@ -59,7 +59,10 @@ pub(super) enum Shape {
 /// The reason why a text is not valid.
 pub(super) struct Fault {
     pub(super) code: &'static str,
+    /// The message up to what it quotes.
     pub(super) message: String,
+    /// The rest of the message, with parts of the text.
+    pub(super) got: String,
     pub(super) help: Option<String>,
 }
 
@@ -69,16 +72,22 @@ impl Fault {
         Self {
             code,
             message,
+            got: String::new(),
             help: None,
+        }
+    }
+
+    /// A fault whose message ends with `text` in quotes.
+    fn quoting(code: &'static str, message: impl Into<String>, text: &str) -> Self {
+        Self {
+            got: format!(" \"{text}\""),
+            ..Self::new(code, message)
         }
     }
 
     /// A text that is not what `T` expects.
     fn unexpected<T: Text>(text: &str) -> Self {
-        Self::new(
-            "invalid",
-            format!("expected {}, got \"{text}\"", T::EXPECTED),
-        )
+        Self::quoting("invalid", format!("expected {}, got", T::EXPECTED), text)
     }
 }
 
@@ -99,7 +108,10 @@ impl Format {
             check: |text, schema| {
                 let value = T::parse(text)?;
                 let limits = value.check_limits(schema);
-                limits.map_err(|limits| Fault::new("range", format!("{limits}, got {text}")))
+                limits.map_err(|limits| Fault {
+                    got: text.to_owned(),
+                    ..Fault::new("range", format!("{limits}, got "))
+                })
             },
         }
     }

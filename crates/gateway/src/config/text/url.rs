@@ -60,7 +60,7 @@ fn bad_url(text: &str, message: &str) -> Fault {
     } else if text.contains('@') || !is_url(text) {
         Fault::new("invalid", message)
     } else {
-        Fault::new("invalid", format!("{message}, got \"{text}\""))
+        Fault::quoting("invalid", format!("{message}, got"), text)
     };
     Fault {
         help: advice.map(str::to_owned),
@@ -70,12 +70,7 @@ fn bad_url(text: &str, message: &str) -> Fault {
 
 /// Reports the error of a URL, whose message may end with advice.
 pub(in super::super) fn report_url(reader: &ValueReader<'_>, message: &str) {
-    let Fault {
-        code,
-        message,
-        help,
-    } = bad_url(&reader.tree.as_written(), message);
-    reader.error_with_help(code, message, help);
+    reader.report_fault(bad_url(&reader.tree.as_written(), message));
 }
 
 /// Percent-encodes the path of a URL.

@@ -128,7 +128,7 @@ impl Text for Method {
         let method = METHODS.contains(&text).then(|| text.parse().ok()).flatten();
         method.ok_or_else(|| Fault {
             help: known_names(text, METHODS),
-            ..Fault::new("invalid", format!("unknown method \"{text}\""))
+            ..Fault::quoting("invalid", "unknown method", text)
         })
     }
 
@@ -150,16 +150,19 @@ impl LogFilter {
     /// Returns the error of the item of `filter` whose level is not known.
     fn bad_item(item: &str, filter: &str) -> Fault {
         let (got, levels) = (level(item), LEVELS.map(|level| format!("\"{level}\"")));
-        let mut message = format!("expected one of {}, got \"{got}\"", levels.join(", "));
-        if got != filter {
-            message += &format!(" in \"{filter}\"");
-        }
+        let message = format!("expected one of {}, got", levels.join(", "));
+        let of_filter = match got == filter {
+            true => String::new(),
+            false => format!(" in \"{filter}\""),
+        };
+        let fault = Fault::quoting("invalid", message, got);
         // A target without a level.
         let is_target = item == got && got != filter;
         let target = || is_target.then(|| format!("write \"{item}=debug\" for a target"));
         Fault {
             help: did_you_mean(got, LEVELS).or_else(target),
-            ..Fault::new("invalid", message)
+            got: fault.got.clone() + &of_filter,
+            ..fault
         }
     }
 }
@@ -204,7 +207,7 @@ impl Text for Algorithm {
             let known = Self::ALL.iter().map(|algorithm| algorithm.as_str());
             Fault {
                 help: known_names(text, known),
-                ..Fault::new("unknown_algorithm", format!("unknown algorithm \"{text}\""))
+                ..Fault::quoting("unknown_algorithm", "unknown algorithm", text)
             }
         })
     }
@@ -312,7 +315,7 @@ impl Text for WarningRule {
         }
         Err(Fault {
             help: known_names(text, rules::warning_ids()),
-            ..Fault::new("unknown_name", format!("unknown rule \"{text}\""))
+            ..Fault::quoting("unknown_name", "unknown rule", text)
         })
     }
 

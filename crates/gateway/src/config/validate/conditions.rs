@@ -48,7 +48,7 @@ pub(in crate::config) fn check_conditions(
         let reader = reader.at("when");
         for ((code, message, help), column) in problems {
             let reader = reader.at_character(column);
-            reader.error_with_help(code, message, Some(help));
+            reader.error_with_help(code, reader.masked(&message), Some(help));
         }
         if let Some((code, message, help)) = never.flatten() {
             reader.error_with_help(code, message, Some(help));

@@ -85,7 +85,7 @@ fn report_fallback(nodes: &Nodes<'_, '_>, (name, index): (&str, usize), other: &
         "the static fallback of \"{name}\" and \"{other}\" may both set \"{key}\" in the merged response"
     );
     let help = "rename it in one of them, or set on_conflict to first, last or rename";
-    reader.warning("conflict", message, help);
+    reader.warning("conflict", reader.masked(&message), help);
 }
 
 /// Returns a filter that declares the members of an object, or `None` for another value.
@@ -112,6 +112,7 @@ fn report(nodes: &Nodes<'_, '_>, key: &str, [first, second]: [&str; 2], certain:
     let reader = reader.unwrap_or_else(|| response.at("allow"));
     let set = if certain { "both set" } else { "may both set" };
     let message = format!("\"{first}\" and \"{second}\" {set} \"{key}\" in the merged response");
+    let message = reader.masked(&message);
     let help = "rename it in one of them, or set on_conflict to first, last or rename";
     if certain {
         reader.error_with_help("conflict", message, Some(help.into()));

@@ -61,7 +61,7 @@ fn check_grace(reader: &ValueReader<'_>, aggregate: &Aggregate, deadline: Durati
             format!(
                 "grace has no effect: it must be < deadline.default ({}), got {}",
                 written(deadline),
-                reader.tree.as_written()
+                reader.shown()
             ),
             "shorten grace, or raise deadline.default",
         );
@@ -85,7 +85,7 @@ fn check_return_when(reader: &ValueReader<'_>, aggregate: &Aggregate, nodes: &No
         }
         _ => return,
     };
-    let value = reader.tree.as_written();
+    let value = reader.shown();
     let message = format!("return_when: {value} has no effect, because {why}");
     reader.warning("no_effect", message, &format!("remove it, or {help}"));
 }

@@ -26,7 +26,8 @@ pub(in crate::config) fn check_claims(nodes: &Nodes<'_, '_>, auth: Option<&Route
             );
             let help = format!("add auth to the route, or a default such as {{{reference}|none}}");
             let reader = placeholder(&reader.at("request"), reference);
-            reader.error_with_help("never_runs", message, Some(help));
+            let help = Some(reader.masked(&help));
+            reader.error_with_help("never_runs", reader.masked(&message), help);
         }
     }
 }
@@ -60,7 +61,8 @@ pub(in crate::config) fn check_texts(nodes: &Nodes<'_, '_>, aggregate: &Aggregat
             let own = own.iter().map(|(reference, _)| *reference);
             let at = own.clone().find(|one| *one == member).unwrap_or(text);
             let reader = placeholder(&reader.at("request"), at);
-            reader.error_with_help("never_runs", message, Some(help));
+            let help = Some(reader.masked(&help));
+            reader.error_with_help("never_runs", reader.masked(&message), help);
             // The uses of later nodes would report the same values again.
             needed.clear();
         }

@@ -80,10 +80,12 @@ pub(in crate::config) fn check_quorum_of_tiers(
         .max();
     let most = most.unwrap_or_default();
     if most < quorum.get() {
-        let message =
-            format!("quorum is {quorum}, but no caller's tier runs more than {most} of the nodes");
-        let help = "lower the quorum, or let more nodes run in one tier";
         let reader = reader.at("strategy.quorum");
+        let message = format!(
+            "quorum is {}, but no caller's tier runs more than {most} of the nodes",
+            reader.shown()
+        );
+        let help = "lower the quorum, or let more nodes run in one tier";
         reader.error_with_help("invalid", message, Some(help.into()));
     }
 }
