@@ -193,7 +193,10 @@ async fn fault_j50_paths_are_relative_to_the_file_that_names_them() {
     assert_eq!(code, Some(1));
     // The path itself could be the secret, written in its place.
     let below = folder.0.join("conf/");
-    let help = format!("the path of the file, absolute or below {}", below.display());
+    let help = format!(
+        "the path of the file, absolute or below {}",
+        below.display()
+    );
     assert!(text.contains(&help), "{text}");
 
     folder.write("keys/jwt.key", OLD);
