@@ -47,7 +47,7 @@ impl Redactor {
             // A condition may be in quotes by mistake.
             let inside = self.hidden_of_condition(literal).into_iter();
             hidden.extend(inside.map(|range| start + range.start..start + range.end));
-        } else if !is_name && !is_short && !is_variable(literal) && !self.is_near(literal) {
+        } else if !is_name && !is_short && !is_variable(literal) && !self.is_known(literal) {
             hidden.push(start..end);
         }
         let end = end + usize::from(text[end..].starts_with('\\'));

@@ -50,6 +50,9 @@ struct Value {
 /// Words of at most this length are unlikely to be secrets.
 const LONGEST_WORD: usize = 3;
 
+/// Messages that quote a longer text show no part of it.
+const LONGEST_MESSAGE: usize = 10_000;
+
 impl Redactor {
     /// Creates the redactor of a configuration.
     pub(super) fn new(tree: &Tree) -> Self {
@@ -97,36 +100,19 @@ impl Redactor {
         for whole in [Some(&*written), value].into_iter().flatten() {
             text = text.replace(&format!("\"{whole}\""), &shown);
         }
-        // A short word is no secret. Messages have words in lower case of their own, outside of quotes.
-        let is_secret = |part: &&str| part.len() > LONGEST_WORD && !self.is_known(part);
-        let is_word = |text: &str| text.bytes().all(|byte| byte.is_ascii_lowercase());
-        let parts = hidden.into_iter().map(|range| written[range].trim());
-        let parts: Vec<_> = parts.filter(is_secret).collect();
-        for part in parts.iter().filter(|part| !is_word(part)) {
-            text = text.replace(part, &stars(part));
+        if text.len() > LONGEST_MESSAGE {
+            let quote = text.find('"').unwrap_or_default();
+            return text[..quote].to_owned() + "…";
         }
-        // The values of variables may be secrets too.
+        // A message may have parts of the value, or its words in another form.
+        let parts = hidden.into_iter().map(|range| written[range].trim());
+        let parts: Vec<_> = parts.collect();
         let of_variables = words(value.unwrap_or_default()).filter(|word| !written.contains(word));
-        let own = parts
-            .iter()
-            .flat_map(|part| words(part))
-            .chain(of_variables);
-        let own: HashSet<_> = own.filter(is_secret).collect();
-        // A text in quotes may have quotes itself.
-        let marks = ['"', '\'', '{', '}'];
-        let quoted = text.find(marks).zip(text.rfind(marks));
-        let quoted = quoted.map_or(0..0, |(first, last)| first..last);
-        let mut at = 0;
-        let pieces = text.split_inclusive(|one| !is_part(one)).map(|piece| {
-            let is_inside = quoted.contains(&at);
-            at += piece.len();
-            let word = piece.trim_end_matches(|one| !is_part(one));
-            match own.contains(word) && (is_inside || !is_word(word)) {
-                true => stars(word) + &piece[word.len()..],
-                false => piece.to_owned(),
-            }
-        });
-        pieces.collect()
+        let own: HashSet<_> = parts.iter().flat_map(|part| words(part)).collect();
+        let own = parts.into_iter().chain(own).chain(of_variables);
+        // A short word is no secret.
+        let own = own.filter(|part| part.len() > LONGEST_WORD && !self.is_known(part));
+        own.fold(text, |text, part| replaced(&text, part, &stars(part)))
     }
 
     /// Returns the condition `code` with stars in place of the parts that may not be shown.
@@ -152,7 +138,8 @@ impl Redactor {
 
     /// Returns a path with stars in place of what may be a secret in its keys.
     pub(super) fn path(&self, path: &str) -> String {
-        self.names_in(&format!(".{path}")).split_off(1)
+        let shown = self.names_in(&format!("\"{path}\""));
+        shown[1..shown.len() - 1].to_owned()
     }
 
     /// Hides secrets in the names that a diagnostic has.
@@ -163,15 +150,20 @@ impl Redactor {
     }
 }
 
-/// Returns `text` with `shown` in place of `name`. Messages have words of their own, before which there is no quote.
-fn replaced(text: &str, name: &str, shown: &str) -> String {
-    let is_word = name.chars().all(is_part);
+/// Returns `text` with `shown` in place of `part`, where it is not inside of a word. Outside of quotes, messages have words in
+/// lower case of their own.
+fn replaced(text: &str, part: &str, shown: &str) -> String {
+    let is_word = part.bytes().all(|byte| byte.is_ascii_lowercase());
+    // A text in quotes may have quotes itself.
+    let marks = ['"', '\'', '{', '}'];
+    let quoted = text.find(marks).zip(text.rfind(marks));
+    let quoted = quoted.map_or(0..0, |(first, last)| first..last);
     let (mut out, mut end) = (String::new(), 0);
-    for (at, _) in text.match_indices(name) {
-        let after = at + name.len();
-        let is_name =
-            text[..at].ends_with(['"', '\'', '{', '.']) && !text[after..].starts_with(is_part);
-        if is_name || !is_word {
+    for (at, _) in text.match_indices(part) {
+        let after = at + part.len();
+        let is_inside = part.starts_with(is_part) && text[..at].ends_with(is_part)
+            || part.ends_with(is_part) && text[after..].starts_with(is_part);
+        if !is_inside && (!is_word || quoted.contains(&at)) {
             out = out + &text[end..at] + shown;
             end = after;
         }
