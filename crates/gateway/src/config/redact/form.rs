@@ -57,7 +57,7 @@ impl Redactor {
             Class::File if is_asked && is_path(text) => self.hidden_of_text(text),
             Class::Measure if is_asked && self.is_like_measure(text) => self.hidden_of_text(text),
             Class::Text if is_asked => self.hidden_of_text(text),
-            _ => except(text, self.references(text)),
+            _ => except(text, self.shown_from(text, 0, false)),
         };
         hidden.retain(|range| range.len() > LONGEST_NUMBER || !is_asked || !is_public);
         hidden
@@ -84,27 +84,6 @@ impl Redactor {
             || self.is_near(text)
     }
 
-    /// Returns the ranges of the references in `text`: placeholders and variables without defaults, as in
-    /// `{user.id} ${NAME}`.
-    fn references(&self, text: &str) -> Vec<Range<usize>> {
-        let open = text.match_indices('{');
-        let references = open.flat_map(|(at, _)| {
-            let end = at + text[at..].find('}').map_or(0, |length| length + 1);
-            let path = at + 1 + path_length(&text[at + 1..end.max(at + 1)]);
-            let root = text[at + 1..path].split('.').next().unwrap_or_default();
-            if is_variable_after(&text[..at]) && end > at {
-                let name = at + 1 + shown_of_variable(&text[at + 1..end - 1]);
-                [at - 1..name, end - 1..end]
-            } else if end <= path || !self.is_near(root) {
-                [at..at, at..at]
-            } else {
-                let is_default = text[path..].starts_with('|');
-                [at..path + usize::from(is_default), end - 1..end]
-            }
-        });
-        references.collect()
-    }
-
     /// Returns the ranges of a name, path or URL that may not be shown: credentials, and the rest after a character that
     /// names and paths do not have. That character is visible, because messages are about it.
     fn hidden_of_text(&self, text: &str) -> Vec<Range<usize>> {
@@ -112,16 +91,16 @@ impl Redactor {
         let is_url = start > 0;
         let authority = text[start..].split(['/', '?', '#']).next();
         let authority = authority.unwrap_or_default().trim_end_matches('}');
-        match text.rfind('@').filter(|at| *at >= start) {
-            Some(at) if is_url || text[..at].contains(':') => {
-                except(text, self.shown_of_text(text, start, at))
-            }
+        let (end, at) = match text.rfind('@').filter(|at| *at >= start) {
+            Some(at) if is_url || text[..at].contains(':') => (start, at),
             // A port is a number. Other text is a password without the sign after it.
-            None if is_url && !authority.is_empty() && !is_host(authority) => {
-                except(text, iter::once(0..start))
-            }
-            _ => except(text, self.shown_of_text(text, 0, 0)),
-        }
+            None if is_url && !authority.is_empty() && !is_host(authority) => (start, text.len()),
+            _ => (0, 0),
+        };
+        except(
+            text,
+            iter::once(0..end).chain(self.shown_from(text, at, true)),
+        )
     }
 
     /// Returns the ranges of a URL that may not be shown: those of a text, and the words of its path that may be tokens.
@@ -143,40 +122,41 @@ impl Redactor {
         hidden
     }
 
-    /// Returns the ranges of `text` before `start` and from `at` on that have the form of a name or a path, with the first
-    /// character that has not.
-    fn shown_of_text(&self, text: &str, start: usize, at: usize) -> Vec<Range<usize>> {
-        let mut shown: Vec<_> = iter::once(0..start).collect();
-        let (mut from, mut at) = (at, at);
-        while let Some(one) = text[at..].chars().next() {
-            let (before, rest) = (&text[from..at], &text[at + one.len_utf8()..]);
-            let is_form = self.is_form(one, before, rest);
-            at += one.len_utf8();
-            let end = match rest.find('}') {
-                _ if is_form => continue,
-                Some(end) if one == '{' => end,
-                _ if one == '{' && is_variable_after(before) => rest.len(),
-                _ => break,
-            };
-            let inside = &rest[..end];
-            let path = match is_variable_after(before) {
-                true => shown_of_variable(inside),
-                false => self.shown_path(inside),
-            };
-            // The default of a variable is a text itself.
-            if is_variable_after(before) && inside[..path].ends_with(":-") {
-                at += path;
+    /// Returns the ranges of `text` from `at` on that may be shown: placeholders and variables without defaults, as in
+    /// `{user.id} ${NAME}`, and if it `has_form`, the characters up to the first one that names and paths do not have.
+    fn shown_from(&self, text: &str, at: usize, mut has_form: bool) -> Vec<Range<usize>> {
+        let (mut shown, mut next) = (Vec::new(), at);
+        while let Some(one) = text[next..].chars().next() {
+            let (start, before) = (next, &text[at..next]);
+            next += one.len_utf8();
+            let rest = &text[next..];
+            let is_form = has_form && self.is_form(one, before, rest);
+            if has_form {
+                shown.push(start..next);
+            }
+            if one != '{' || is_form {
+                has_form = is_form;
                 continue;
             }
-            if path < end {
-                shown.push(from..at + path);
-                from = at + end;
-            }
-            at += end;
+            let end = rest.find(['{', '}']).unwrap_or(rest.len());
+            let (inside, is_closed) = (&rest[..end], rest[end..].starts_with('}'));
+            let is_variable = is_variable_after(before);
+            let length = match is_variable {
+                true => Some(shown_of_variable(inside)).filter(|_| has_form || end < rest.len()),
+                false => self
+                    .shown_of_placeholder(inside, has_form)
+                    .filter(|_| is_closed),
+            };
+            let Some(length) = length else {
+                has_form = false;
+                continue;
+            };
+            shown.push(start - usize::from(is_variable)..next + length);
+            // The default of a variable is a text itself.
+            let is_whole = is_closed && !(has_form && inside[..length].ends_with(":-"));
+            next += if is_whole { end + 1 } else { length };
+            shown.extend(is_whole.then(|| next - 1..next));
         }
-        shown.push(from..at);
-        let rest = self.references(&text[at..]).into_iter();
-        shown.extend(rest.map(|range| at + range.start..at + range.end));
         shown
     }
 
@@ -198,16 +178,16 @@ impl Redactor {
         }
     }
 
-    /// Returns the length of the start of a placeholder, without its braces, that may be shown. A path is shown, although its
-    /// first name may be unknown.
-    fn shown_path(&self, placeholder: &str) -> usize {
-        let length = path_length(placeholder);
-        let path = &placeholder[..length];
-        let root = path.split('.').next().unwrap_or_default();
-        let is_whole = length == placeholder.len();
-        match is_whole || self.is_near(root.trim_matches('*')) {
-            true => length + usize::from(placeholder[length..].starts_with(['|', ' '])),
-            false => 0,
+    /// Returns the length of the start of a placeholder, without its braces, that may be shown. In a text that `has_form`, a
+    /// path is shown, although its first name may be unknown.
+    fn shown_of_placeholder(&self, inside: &str, has_form: bool) -> Option<usize> {
+        let length = path_length(inside);
+        let root = inside[..length].split('.').next().unwrap_or_default();
+        let root = root.trim_matches('*');
+        let is_shown = has_form && length == inside.len() || !root.is_empty() && self.is_near(root);
+        match is_shown {
+            true => Some(length + usize::from(inside[length..].starts_with(['|', ' ']))),
+            false => has_form.then_some(0),
         }
     }
 }
@@ -217,8 +197,8 @@ fn except(text: &str, shown: impl IntoIterator<Item = Range<usize>>) -> Vec<Rang
     let mut start = 0;
     let end = text.len()..text.len();
     let hidden = shown.into_iter().chain([end]).map(|range| {
-        let before = start..range.start;
-        start = range.end;
+        let before = start..range.start.max(start);
+        start = range.end.max(start);
         before
     });
     hidden.filter(|range| !range.is_empty()).collect()
