@@ -123,7 +123,7 @@ fn route_name<'n>(step: &str, names: &[Option<&'n str>]) -> Option<&'n str> {
 }
 
 /// Splits a path into its keys and items, such as `routes`, `[0]` and `plan`. A key of the file with a dot is one step.
-fn steps<'p>(tree: &Tree, path: &'p str) -> Vec<&'p str> {
+pub(super) fn steps<'p>(tree: &Tree, path: &'p str) -> Vec<&'p str> {
     split(Some(tree), path).1
 }
 

@@ -35,11 +35,15 @@ pub(super) fn config(texts: &[Text], env: &Environment, extent: Extent) -> Resul
     let folders: Vec<_> = texts.iter().map(|text| text.folder.clone()).collect();
     let mut read = read(&tree, found, &folders, extent);
     let acknowledged = read.acknowledged.iter_mut().map(|one| &mut one.diagnostic);
-    let all = read.found.iter_mut().chain(acknowledged);
-    let mut sources = source::sources(texts, &read.redactor, all);
+    let mut all: Vec<_> = read.found.iter_mut().chain(acknowledged).collect();
+    for one in &mut all {
+        one.path = read.redactor.path(&tree, &one.path);
+    }
+    let mut sources = source::sources(texts, &read.redactor, all.into_iter());
     sources.extend(overrides.sources);
     let acknowledgeable = read.acknowledgeable;
-    let acknowledgeable = acknowledgeable.map(|(rule, path)| (rule, read.redactor.path(&path)));
+    let acknowledgeable =
+        acknowledgeable.map(|(rule, path)| (rule, read.redactor.path(&tree, &path)));
     let report = Report::new(sources, read.found)
         .acknowledgeable(acknowledgeable)
         .acknowledged(read.acknowledged)

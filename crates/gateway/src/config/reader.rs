@@ -3,7 +3,7 @@
 mod diagnostics;
 mod library_errors;
 
-use std::{borrow::Cow, fmt::Display, path::PathBuf};
+use std::{fmt::Display, path::PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -420,15 +420,9 @@ impl<'t> ValueReader<'t> {
         } else {
             before
         };
-        let is_null = matches!(&tree.kind, Kind::Scalar(Value::Null));
-        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        let shown = match step.bytes().all(is_part) && !is_null || before == "[" {
-            true => Cow::Borrowed(step),
-            false => self.redactor().key(step, tree).into(),
-        };
         Self {
             tree,
-            path: [&self.path, before, &*shown, after].concat(),
+            path: [&self.path, before, step, after].concat(),
             position: tree.position,
             diagnostics: self.diagnostics,
             folders: self.folders,

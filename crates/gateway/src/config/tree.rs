@@ -110,6 +110,26 @@ impl Tree {
         }
     }
 
+    /// Returns the value inside this one at the step of a path: a key, an index such as `[0]`, or the name of an item.
+    pub(super) fn inside(&self, step: &str) -> Option<&Self> {
+        match &self.kind {
+            Kind::Scalar(_) => None,
+            Kind::Map { members, .. } => members.get(step).map(|(_, value)| value),
+            Kind::List(items) => {
+                let index = step
+                    .strip_prefix('[')
+                    .and_then(|step| step.strip_suffix(']'));
+                let index = index.and_then(|index| index.parse::<usize>().ok());
+                let is_named = |item: &&Self| {
+                    let name = item.inside("name").and_then(Self::as_text);
+                    name == Some(step)
+                };
+                let named = || items.iter().find(is_named);
+                index.and_then(|index| items.get(index)).or_else(named)
+            }
+        }
+    }
+
     /// Returns the keys that occur again in a map, and the positions where they do.
     pub(super) fn repeated(&self) -> &[(String, Position)] {
         match &self.kind {

@@ -10,7 +10,7 @@ use super::{
         schema::{self, Place},
         tree::{Kind, Tree},
     },
-    LONGEST_WORD as LONGEST, Redactor, Value,
+    Redactor, SHORT, Value,
     form::LONGEST_WORD,
     is_part, with_stars,
 };
@@ -175,7 +175,7 @@ impl Redactor {
                 Kind::List(_) => {}
             }
         });
-        not_names.retain(|(name, _)| name.len() > LONGEST && !self.is_known(name));
+        not_names.retain(|(name, _)| name.len() > SHORT && !self.is_known(name));
         let not_names = not_names.into_iter().map(|(name, class)| {
             let hidden = self.hidden(&name, class, true);
             let shown = with_stars(&name, hidden);

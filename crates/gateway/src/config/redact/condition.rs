@@ -5,8 +5,8 @@ use std::ops::Range;
 use tower_fanout_json::template::Root;
 
 use super::{
-    Redactor,
-    form::{LONGEST_NUMBER, LONGEST_WORD, is_plain, is_variable},
+    Redactor, SHORT,
+    form::{LONGEST_WORD, is_plain, is_variable},
     is_part,
 };
 
@@ -41,7 +41,7 @@ impl Redactor {
         let is_index = map.is_some_and(|map| map.ends_with(is_part));
         let is_name = (is_index || after.starts_with("in header")) && is_plain(literal)
             || is_tier(before, after) && literal.chars().all(is_part);
-        let is_short = literal.len() <= LONGEST_NUMBER;
+        let is_short = literal.len() <= SHORT;
         let mut words = literal.split(|one| !is_part(one));
         if Root::RESERVED.contains(&words.next().unwrap_or_default()) {
             // A condition may be in quotes by mistake.
@@ -62,7 +62,7 @@ impl Redactor {
         let end = at + text[at..].find(is_end).unwrap_or(text.len() - at);
         let word = &text[at..end];
         let longest = match word.bytes().any(|byte| byte.is_ascii_digit()) {
-            true => LONGEST_NUMBER,
+            true => SHORT,
             false => LONGEST_WORD,
         };
         let is_name = is_member || is_tier(&text[..at], text[end..].trim_start());

@@ -4,7 +4,7 @@ use std::{iter, ops::Range};
 
 use tower_fanout::nearest_name;
 
-use super::{super::schema, Redactor, class::Class, is_part};
+use super::{super::schema, Redactor, SHORT, class::Class, is_part};
 
 /// The beginning of a key or a certificate in PEM format.
 pub(in super::super) const PEM: &str = "-----BEGIN";
@@ -30,9 +30,6 @@ const WORDS: [&str; 14] = [
 /// Length of a word that is unlikely to be a secret, in place of a map or of a number.
 pub(super) const LONGEST_WORD: usize = 5;
 
-/// Number of digits that are unlikely to be a secret.
-pub(super) const LONGEST_NUMBER: usize = 3;
-
 /// Number of letters of which no secret consists.
 const LONGEST_LETTERS: usize = 20;
 
@@ -43,7 +40,7 @@ impl Redactor {
         let is_public = class != Class::Secret;
         if ["", "null"].contains(&text)
             || is_variable(text)
-            || text.len() <= LONGEST_NUMBER && !text.contains(char::is_alphanumeric)
+            || text.len() <= SHORT && !text.contains(char::is_alphanumeric)
             || is_public && (self.is_known(text) || !text.contains(char::is_alphanumeric))
             || class == Class::Measure && is_measure(text)
             || class == Class::Short && is_short(text)
@@ -59,7 +56,9 @@ impl Redactor {
             Class::Text if is_asked => self.hidden_of_text(text),
             _ => except(text, self.shown_from(text, 0, false)),
         };
-        hidden.retain(|range| range.len() > LONGEST_NUMBER || !is_asked || !is_public);
+        // A password may be short.
+        let can_be_short = is_public && is_asked && !text.contains('@') && class != Class::Url;
+        hidden.retain(|range| range.len() > SHORT || !can_be_short);
         hidden
     }
 
@@ -235,7 +234,7 @@ pub(in super::super) fn is_plain(text: &str) -> bool {
     text.split(|one: char| !one.is_alphanumeric()).all(|word| {
         let is_small = |word: &str| word.chars().all(char::is_lowercase);
         let first = word.chars().next().map_or(0, char::len_utf8);
-        word.len() <= LONGEST_NUMBER
+        word.len() <= SHORT
             || word.len() <= LONGEST_LETTERS
                 && word.starts_with(char::is_alphabetic)
                 && is_small(&word[first..])
@@ -283,7 +282,7 @@ fn is_measure(text: &str) -> bool {
 
 /// Returns `true` for a text that is shorter than a secret, also without a unit.
 fn is_short(text: &str) -> bool {
-    text.len() <= LONGEST_NUMBER || digits(text).is_some_and(|digits| digits <= LONGEST_NUMBER)
+    text.len() <= SHORT || digits(text).is_some_and(|digits| digits <= SHORT)
 }
 
 /// Returns the number of digits before a unit, and of signs between them, if `text` begins with a digit and ends with at

@@ -18,6 +18,7 @@ use std::{
 
 use self::class::Class;
 use super::{
+    acknowledge::steps,
     diagnostic::{Diagnostic, Position},
     tree::{Kind, Tree},
 };
@@ -47,8 +48,8 @@ struct Value {
     is_line: bool,
 }
 
-/// Words of at most this length are unlikely to be secrets.
-const LONGEST_WORD: usize = 3;
+/// Texts of at most this length are no secrets.
+const SHORT: usize = 3;
 
 /// Messages that quote a longer text show no part of it.
 const LONGEST_MESSAGE: usize = 10_000;
@@ -111,7 +112,7 @@ impl Redactor {
         let own: HashSet<_> = parts.iter().flat_map(|part| words(part)).collect();
         let own = parts.into_iter().chain(own).chain(of_variables);
         // A short word is no secret.
-        let own = own.filter(|part| part.len() > LONGEST_WORD && !self.is_known(part));
+        let own = own.filter(|part| part.len() > SHORT && !self.is_known(part));
         own.fold(text, |text, part| replaced(&text, part, &stars(part)))
     }
 
@@ -136,17 +137,27 @@ impl Redactor {
         })
     }
 
-    /// Returns a path with stars in place of what may be a secret in its keys.
-    pub(super) fn path(&self, path: &str) -> String {
-        let shown = self.names_in(&format!("\"{path}\""));
-        shown[1..shown.len() - 1].to_owned()
+    /// Returns a path in the file `tree` with stars in place of what may be a secret in its keys.
+    pub(super) fn path(&self, tree: &Tree, path: &str) -> String {
+        let (mut value, mut shown) = (Some(tree), String::new());
+        for step in steps(tree, path) {
+            value = value.and_then(|value| value.inside(step));
+            if step.starts_with('[') {
+                shown += step;
+            } else {
+                shown += if shown.is_empty() { "" } else { "." };
+                // A key that the file does not have is one of the format.
+                shown += &value.map_or_else(|| step.to_owned(), |value| self.key(step, value));
+            }
+        }
+        // The last key may be empty.
+        shown + if path.ends_with('.') { "." } else { "" }
     }
 
     /// Hides secrets in the names that a diagnostic has.
     fn redact(&self, diagnostic: &mut Diagnostic) {
         diagnostic.message = self.names_in(&diagnostic.message);
         diagnostic.help = diagnostic.help.as_deref().map(|help| self.names_in(help));
-        diagnostic.path = self.path(&diagnostic.path);
     }
 }
 

@@ -40,7 +40,7 @@ for editors, and `fanout check` reports all of its mistakes. An unknown key is a
 |---|---|
 | duration | numbers with units: `300ms`, `1m 30s`. Units are `ns`, `us` or `µs`, `ms`, `s`, `m`, `h`, `d` and `w`, and their names, such as `5 minutes`. `\"0\"` needs no unit. |
 | size | a whole number with a unit: `512B`, `64KiB`, `1MiB`, `1GiB` |
-| variable | `${NAME}`, `${NAME:-default}` or `${NAME:?message}` in any text: the value of the environment variable. The value of a variable is always text, so a number or a boolean cannot be one. `$${` is the text `${`. |
+| variable | `${NAME}`, `${NAME:-default}` or `${NAME:?message}` in any text: the value of the environment variable. A message is shown if it consists of words. The value of a variable is always text, so a number or a boolean cannot be one. `$${` is the text `${`. |
 | number | in decimal, without underscores and leading zeros: YAML 1.1 and YAML 1.2 read `017` and `1_000` differently |
 | `off` | turns a part of a policy off |
 

@@ -54,10 +54,9 @@ fn reported(tree: &Tree) -> Vec<Diagnostic> {
     diagnostics.into_inner()
 }
 
-/// Returns `true` if one of two paths leads to the other. The first one has stars in place of secrets.
+/// Returns `true` if one of two paths leads to the other.
 fn is_near(one: &str, other: &str) -> bool {
-    let mut both = one.chars().zip(other.chars());
-    both.all(|(one, other)| one == other || one == '*')
+    one.starts_with(other) || other.starts_with(one)
 }
 
 /// Asserts that the printed schema and the reader refuse the same values of a file, of which `tree` has the values of
@@ -73,6 +72,7 @@ pub(super) fn assert_agreement(
     let all = report.diagnostics().iter();
     let errors = all.filter(|one| one.severity == Severity::Error);
     for path in &refused {
+        // The report has no credentials, which may be in a name.
         let mut errors = errors.clone().chain(&reported);
         let is_reported = errors.any(|one| is_near(&one.path, path));
         assert!(is_reported, "{name}: only the schema refuses {path}");
