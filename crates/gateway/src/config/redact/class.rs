@@ -11,7 +11,7 @@ use super::{
         tree::{Kind, Tree},
     },
     Redactor, SHORT, Value,
-    form::LONGEST_WORD,
+    form::is_plain,
     is_part, with_stars,
 };
 
@@ -187,12 +187,12 @@ impl Redactor {
         self.not_names.dedup();
     }
 
-    /// Returns the class of a key. Without a value, it may be a secret in place of key and value.
+    /// Returns the class of a key. Without a value, a key that does not consist of words may be a secret in place of both.
     pub(super) fn class_of_key(&self, name: &str, value: &Tree) -> Class {
         let is_null = matches!(&value.kind, Kind::Scalar(value) if value.is_null());
         let word = name.split(|one| !is_part(one)).next().unwrap_or_default();
-        let is_known = || self.is_near(word) || is_secret(word);
-        match is_null && name.len() > LONGEST_WORD && !is_known() {
+        let is_known = || is_plain(name) || self.is_near(word) || is_secret(word);
+        match is_null && name.len() > SHORT && !is_known() {
             true => Class::Secret,
             false => Class::Text,
         }

@@ -310,6 +310,7 @@ fn fault_i17_shows_a_name_that_is_a_secret_elsewhere() {
             "header['x-plan']",
         ),
         ("other-node", "depends_on: [other-node]", "\"other-node\""),
+        ("other-node", "other-node: ", "unknown key \"other-node\""),
     ] {
         let output = of(key, text, part);
         assert!(output.contains(shown), "{part}\n{output}");
