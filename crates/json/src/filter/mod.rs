@@ -88,10 +88,11 @@ impl Validate for FieldFilterConfig {
         if !errors.is_empty() {
             return errors;
         }
+        let rules = Known::new(self);
         let messages = self
             .rename
             .iter()
-            .filter_map(|(old, new)| self.rename_error(old, &Path::parse(old).ok()?, new));
+            .filter_map(|(old, new)| rules.rename_error(old, &Path::parse(old).ok()?, new));
         messages
             .fold(ConfigErrors::default(), |errors, message| {
                 errors.unless(false, "rename", message)
@@ -100,7 +101,41 @@ impl Validate for FieldFilterConfig {
     }
 }
 
-impl FieldFilterConfig {
+/// The paths of a configuration, in which a path is found without a look at all of them.
+struct Known {
+    allow: BTreeSet<Path>,
+    /// The paths of `allow` that lead through no other one.
+    first_allowed: BTreeSet<Path>,
+    /// The paths of `deny` that lead through no other one.
+    first_denied: BTreeSet<Path>,
+    renamed: BTreeSet<Path>,
+    /// The number of members with each new path.
+    results: BTreeMap<Path, usize>,
+}
+
+impl Known {
+    fn new(config: &FieldFilterConfig) -> Self {
+        let renames = config
+            .rename
+            .iter()
+            .filter_map(|(old, new)| Path::parse(old).ok().zip(Path::parse(new).ok()));
+        let (mut renamed, mut results) = (BTreeSet::new(), BTreeMap::new());
+        for (old, new) in renames {
+            if let Some(result) = old.renamed(new) {
+                *results.entry(result).or_default() += 1;
+            }
+            renamed.insert(old);
+        }
+        let allow: BTreeSet<Path> = parsed(&config.allow).collect();
+        Self {
+            first_allowed: first(allow.clone()),
+            first_denied: first(parsed(&config.deny).collect()),
+            allow,
+            renamed,
+            results,
+        }
+    }
+
     /// Returns the error of renaming the member at `path`, which is written as `old`, to `new`.
     fn rename_error(&self, old: &str, path: &Path, new: &str) -> Option<String> {
         let name = match Path::parse(new) {
@@ -114,22 +149,15 @@ impl FieldFilterConfig {
                 "\"{old}\" is renamed to \"{new}\", which is a path; use a name, with \\. for a dot"
             ));
         };
-        let renames = || {
-            self.rename
-                .iter()
-                .filter_map(|(old, new)| Path::parse(old).ok().zip(Path::parse(new).ok()))
-        };
-        let mut results = renames().filter_map(|(old, new)| old.renamed(new));
-        let is_renamed = |path: &Path| renames().any(|(old, _)| old == *path);
         if !self.keeps(path) {
             Some(format!(
                 "\"{old}\" is removed by \"allow\" or \"deny\"; keep it or do not rename it"
             ))
-        } else if results.by_ref().filter(|path| *path == renamed).count() > 1 {
+        } else if self.results.get(&renamed).is_some_and(|count| *count > 1) {
             Some(format!(
                 "\"{old}\" is not the only member renamed to \"{new}\"; use unique names"
             ))
-        } else if parsed(&self.allow).any(|path| path == renamed) && !is_renamed(&renamed) {
+        } else if self.allow.contains(&renamed) && !self.renamed.contains(&renamed) {
             Some(format!(
                 "\"{old}\" is renamed to \"{new}\", which is also in \"allow\"; remove one"
             ))
@@ -140,11 +168,31 @@ impl FieldFilterConfig {
 
     /// Returns `true` if `allow` and `deny` keep the member at `path`, or a part of it.
     fn keeps(&self, path: &Path) -> bool {
-        let denied = parsed(&self.deny).any(|denied| path.is_below(&denied));
-        let mut allowed = parsed(&self.allow);
-        let is_allowed = |allowed: Path| path.is_below(&allowed) || allowed.is_below(path);
-        !denied && (self.allow.is_empty() || allowed.any(is_allowed))
+        // In their order, the paths below another one follow it.
+        let is_below = |first: &BTreeSet<Path>| {
+            let before = first.range(..=path).next_back();
+            before.is_some_and(|before| path.is_below(before))
+        };
+        let leads = || {
+            let after = self.allow.range(path..).next();
+            after.is_some_and(|after| after.is_below(path))
+        };
+        let is_allowed = || is_below(&self.first_allowed) || leads();
+        !is_below(&self.first_denied) && (self.allow.is_empty() || is_allowed())
     }
+}
+
+/// Returns the paths without those that lead through another one.
+fn first(paths: BTreeSet<Path>) -> BTreeSet<Path> {
+    let mut last: Option<Path> = None;
+    let first = paths.into_iter().filter(|path| {
+        let is_first = last.as_ref().is_none_or(|last| !path.is_below(last));
+        if is_first {
+            last = Some(path.clone());
+        }
+        is_first
+    });
+    first.collect()
 }
 
 /// Returns the valid ones of `paths`.

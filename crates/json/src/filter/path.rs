@@ -1,7 +1,7 @@
 //! Dotted paths of field filters.
 
 /// The steps of a path, at least one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Path(Vec<String>);
 
 impl Path {

@@ -305,11 +305,18 @@ impl Template {
     fn parse_all(text: &str, references: &mut Vec<Reference>) -> (Self, Vec<TemplateError>) {
         let (mut template, mut errors) = (Self::default(), Vec::new());
         let mut rest = text;
+        // No character is looked at again for each brace.
+        let (mut counted, mut before) = (0, 0);
+        let last = text.rfind('}');
         while let Some(brace) = rest.find(['{', '}']) {
             template.text(&rest[..brace]);
+            let at = text.len() - rest.len() + brace;
+            before += text[counted..at].chars().count();
+            counted = at;
+            let is_closed = last.is_some_and(|last| at < last);
             let (opens, after) = (rest.as_bytes()[brace] == b'{', &rest[brace + 1..]);
             let doubled = if opens { "{" } else { "}" };
-            let column = text[..text.len() - rest.len() + brace].chars().count() + 1;
+            let column = before + 1;
             let mut report = |error| {
                 errors.push(TemplateError {
                     column: Some(column),
@@ -319,7 +326,10 @@ impl Template {
             if let Some(after) = after.strip_prefix(doubled) {
                 template.text(doubled);
                 rest = after;
-            } else if let (true, Some(end)) = (opens, after.find('}')) {
+            } else if opens
+                && is_closed
+                && let Some(end) = after.find('}')
+            {
                 match Reference::parse(&after[..end]) {
                     Ok(reference) => {
                         template.parts.push(Part::Value(references.len()));
@@ -449,10 +459,17 @@ impl Reference {
                 "\"*\" has no meaning in the placeholder {{{text}}}; name one value"
             )));
         }
-        let mut steps = path.split('.').map(str::trim);
+        let named = |name: &str| !name.is_empty() && !name.contains(['{', '}', '/', ' ']);
+        let trimmed: Vec<_> = path.split('.').map(str::trim).collect();
+        let written = trimmed.join(".");
+        if written != path && trimmed.iter().all(|step| named(step)) {
+            return Err(TemplateError::new(format!(
+                "a placeholder must not have spaces, got {{{text}}}; write {{{written}}}"
+            )));
+        }
+        let mut steps = path.split('.');
         let root = Root::parse(steps.next().unwrap_or_default());
         let path: Vec<_> = steps.map(str::to_owned).collect();
-        let named = |name: &str| !name.is_empty() && !name.contains(['{', '}', '/', ' ']);
         let rooted = named(&root.to_string());
         if !rooted || !path.iter().all(|step| named(step)) {
             return Err(TemplateError::new(format!(
