@@ -66,6 +66,11 @@ impl Syntax {
             let column = text[..offset].chars().count() + 1;
             return Err(ConditionError::new(HAS, column).help(HOW_TO_WRITE_HAS));
         }
+        if let Some(offset) = many_signs(text) {
+            let message = format!("expected at most {DEEPEST} operations inside each other");
+            let error = ConditionError::new(message, text[..offset].chars().count() + 1);
+            return Err(error.help("write the sign at most once"));
+        }
         let (root, source) = parse_with_room(text).map_err(|error| match error {
             Some(error) => reworded(text, &error),
             None => ConditionError::new("expected an expression", 1),
@@ -130,6 +135,25 @@ fn has_of_has(text: &str) -> Option<usize> {
         let inner = inside.and_then(|inside| inside.strip_prefix("has"));
         is_name && inner.and_then(opened).is_some_and(ends_alone)
     })
+}
+
+/// Returns the offset of more signs of the same kind than operations may be nested. The parser takes two for none.
+fn many_signs(text: &str) -> Option<usize> {
+    let code = without_texts(text);
+    let is_many = |sign: char| {
+        let (mut start, mut count) = (0, 0);
+        let last = code.char_indices().find(|(offset, one)| {
+            match *one {
+                one if one == sign && count == 0 => (start, count) = (*offset, 1),
+                one if one == sign => count += 1,
+                one if one.is_whitespace() => {}
+                _ => count = 0,
+            }
+            count > DEEPEST
+        });
+        last.map(|_| start)
+    };
+    ['!', '-'].into_iter().find_map(is_many)
 }
 
 /// Returns the text after a bracket at the start of `code`.
@@ -404,6 +428,9 @@ fn unexpected(token: &str, column: usize) -> ConditionError {
         }
         "=" => error.help("write == to compare"),
         "&" | "and" | "AND" => error.help("write && for \"and\""),
+        "like" | "LIKE" | "contains" | "startsWith" | "endsWith" => error.help(
+            "call contains, startsWith or endsWith, as in header['user-agent'].contains('bot')",
+        ),
         "or" | "OR" => error.help("write || for \"or\""),
         "not" | "NOT" => error.help("write ! for \"not\""),
         "@" | "$" => error.help("write names without a sign, as in tier or query.page"),
