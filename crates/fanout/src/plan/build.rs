@@ -76,6 +76,9 @@ pub(crate) fn build(id: u64, specs: Vec<NodeSpec>) -> Result<Plan, PlanError> {
     })
 }
 
+/// Maximum number of problems with a suggestion of a similar name.
+const MOST_SUGGESTIONS: usize = 100;
+
 /// The nodes of a plan by name. Collects the problems of their names and references.
 struct Resolver<'n> {
     plan: u64,
@@ -132,7 +135,11 @@ impl<'n> Resolver<'n> {
                     _ => "depends on",
                 };
                 let message = format!("\"{node}\" {does} \"{name}\", which is not in the plan");
-                let help = match nearest_name(&name, self.names.iter().map(|known| &**known)) {
+                let known = self.names.iter().map(|known| &**known);
+                // All names are compared with only some of the unknown ones, of which a plan may have thousands.
+                let is_compared = self.problems.len() < MOST_SUGGESTIONS;
+                let nearest = is_compared.then(|| nearest_name(&name, known)).flatten();
+                let help = match nearest {
                     Some(nearest) => format!("did you mean \"{nearest}\"?"),
                     None => format!("add a node \"{name}\", or remove this reference"),
                 };
