@@ -1,4 +1,5 @@
-//! The time of `fanout check` for a file of 1,000 routes with conditions, with the start of the process.
+//! The time of `fanout check` for a file of 1,000 routes with conditions, with the start of the process, and the growth of
+//! the time with the number of mistakes.
 //!
 //! Run with `cargo bench -p tower-fanout-gateway --bench check`.
 
@@ -45,9 +46,49 @@ fn file() -> String {
     file
 }
 
-fn main() {
+/// Number of mistakes in the smaller file of each kind.
+const MISTAKES: usize = 4_000;
+/// Maximum of the time for a file of twice the size.
+const GROWTH: f64 = 2.5;
+
+/// A node of a plan, before its other keys.
+const NODE: &str = "version: 1
+downstreams: { a: { endpoints: [{ url: \"http://a\" }] } }
+routes: [{ name: r, match: { path: \"/{id}\" }, plan: { n: { downstream: a, ";
+
+/// Returns files with a number of mistakes, by what is wrong in them.
+fn wrong(count: usize) -> [(&'static str, String); 5] {
+    let parts = |part: &dyn Fn(usize) -> String| (0..count).map(part).collect::<String>();
+    let node = |with: String| format!("{NODE}{with} }} }} }}]\n");
+    let keys = parts(&|index| format!("k{index}: 1\n"));
+    let tiers = parts(&|index| format!("t{index}, "));
+    let query = parts(&|index| format!("q{index}: \"{{route.x}}\", "));
+    let steps = parts(&|_| "{ static: 1 }, ".to_owned());
+    [
+        ("unknown keys", format!("version: 1\n{keys}")),
+        (
+            "keys that are set twice",
+            format!("version: 1\n{}", "k: 1\n".repeat(count)),
+        ),
+        (
+            "unknown tiers",
+            node(format!("tiers: [{tiers}], request: {{ path: / }}")),
+        ),
+        (
+            "unknown placeholders",
+            node(format!("request: {{ path: /, query: {{ {query} }} }}")),
+        ),
+        (
+            "steps without effect",
+            node(format!("fallback: [{steps}], request: {{ path: / }}")),
+        ),
+    ]
+}
+
+/// Returns the shortest time of the checks of a file.
+fn time(file: &str, runs: usize, is_valid: bool) -> Duration {
     let path = std::env::temp_dir().join(format!("tower-fanout-{}-check.yaml", std::process::id()));
-    std::fs::write(&path, file()).unwrap();
+    std::fs::write(&path, file).unwrap();
     let run = || {
         let start = Instant::now();
         let output = Command::new(env!("CARGO_BIN_EXE_fanout"))
@@ -58,15 +99,29 @@ fn main() {
             .unwrap();
         let time = start.elapsed();
         assert!(
-            output.status.success() && output.stdout.ends_with(b"no problems\n"),
+            !is_valid || output.status.success() && output.stdout.ends_with(b"no problems\n"),
             "{output:?}"
         );
         time
     };
-    let fastest = (0..RUNS).map(|_| run()).min().unwrap_or_default();
+    let fastest = (0..runs).map(|_| run()).min().unwrap_or_default();
     let _ = std::fs::remove_file(&path);
+    fastest
+}
+
+fn main() {
+    let fastest = time(&file(), RUNS, true);
     println!(
         "check of {ROUTES} routes with {CONDITIONS} conditions: {fastest:.1?}, limit {LIMIT:.1?}"
     );
     assert!(fastest <= LIMIT, "{fastest:?} is above the limit");
+    for ((what, small), (_, large)) in wrong(MISTAKES).iter().zip(&wrong(2 * MISTAKES)) {
+        let [small, large] = [small, large].map(|file| time(file, RUNS / 4, false));
+        let growth = large.as_secs_f64() / small.as_secs_f64();
+        println!("{MISTAKES} {what}: {small:.1?}, twice as many: {large:.1?}");
+        assert!(
+            growth <= GROWTH,
+            "{what}: {growth:.1} times the time, limit {GROWTH}"
+        );
+    }
 }

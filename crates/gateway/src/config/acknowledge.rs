@@ -1,5 +1,7 @@
 //! Hides the warnings that the file acknowledges.
 
+use std::collections::HashMap;
+
 use super::{
     diagnostic::{Acknowledged, Diagnostic, Severity},
     file::Acknowledgement,
@@ -28,14 +30,14 @@ pub(super) fn take_acknowledged(
         .collect();
     let mut used = vec![false; all.len()];
     let mut acknowledged = Vec::new();
+    let covering = Covering::new(all, reader.tree);
     diagnostics.retain(|diagnostic| {
-        let mut reason = None;
-        for (one, used) in all.iter().zip(&mut used) {
-            if one.covers(diagnostic, (reader.tree, &names)) {
-                *used = true;
-                reason = reason.or(Some(&one.reason.0.0));
-            }
+        if all.is_empty() || diagnostic.severity != Severity::Warning {
+            return true;
         }
+        let found = covering.of(diagnostic, (reader.tree, &names));
+        found.iter().for_each(|index| used[*index] = true);
+        let reason = found.iter().min().map(|first| &all[*first].reason.0.0);
         acknowledged.extend(reason.map(|reason| Acknowledged {
             diagnostic: diagnostic.clone(),
             reason: reason.clone(),
@@ -99,20 +101,39 @@ fn unmatched(
     unmatched.collect()
 }
 
-impl Acknowledgement {
-    /// Returns `true` if the file acknowledges the warning `diagnostic`. `file` is the file, with the names of its routes.
-    fn covers(&self, diagnostic: &Diagnostic, file: (&Tree, &[Option<&str>])) -> bool {
-        let is_at = || {
-            let Some(at) = &self.at else { return true };
-            let (at, path) = (steps(file.0, at), steps(file.0, &diagnostic.path));
-            let mut pairs = at.iter().zip(&path).enumerate();
-            at.len() <= path.len()
-                && pairs.all(|(place, (at, step))| {
-                    let is_route = place == 1 && path[0] == "routes";
-                    at == step || is_route && route_name(step, file.1) == Some(*at)
-                })
-        };
-        diagnostic.severity == Severity::Warning && diagnostic.code == self.rule.0.0 && is_at()
+/// The indices of acknowledgements, by their rules and the steps of their paths.
+struct Covering<'a>(HashMap<(&'a str, Vec<&'a str>), Vec<usize>>);
+
+impl<'a> Covering<'a> {
+    /// `file` is the file that has the acknowledgements `all`.
+    fn new(all: &'a [Acknowledgement], file: &Tree) -> Self {
+        let mut covering: HashMap<_, Vec<usize>> = HashMap::new();
+        for (index, one) in all.iter().enumerate() {
+            let at = one.at.as_deref().unwrap_or_default();
+            let key = (&*one.rule.0.0, steps(file, at));
+            covering.entry(key).or_default().push(index);
+        }
+        Self(covering)
+    }
+
+    /// Returns the indices of the acknowledgements of a warning: those of its value, and of the values around it. `file` is
+    /// the file, with the names of its routes.
+    fn of(&self, warning: &Diagnostic, file: (&Tree, &[Option<&str>])) -> Vec<usize> {
+        let path = steps(file.0, &warning.path);
+        let route = (path.get(1)).filter(|_| path.first() == Some(&"routes"));
+        let name = route.and_then(|step| route_name(step, file.1));
+        let mut paths = vec![path.clone()];
+        paths.extend(name.map(|name| [&path[..1], &[name], &path[2..]].concat()));
+        let mut found = Vec::new();
+        for (index, path) in paths.iter().enumerate() {
+            // The paths differ in their second step.
+            let least = if index == 0 { 0 } else { 2 };
+            for count in least..=path.len() {
+                let key = (warning.code, path[..count].to_vec());
+                found.extend(self.0.get(&key).into_iter().flatten());
+            }
+        }
+        found
     }
 }
 
@@ -163,14 +184,20 @@ fn first_steps<'t>(tree: &'t Tree, path: &str) -> Vec<(usize, &'t Tree)> {
                 .collect()
         }
         Kind::List(items) => {
-            let steps = items.iter().enumerate().flat_map(|(index, item)| {
-                let name = item.members().and_then(|members| members.get("name"));
-                let name = name.and_then(|(_, name)| name.as_text());
-                let both = [Some(format!("[{index}]")), name.map(str::to_owned)];
-                both.into_iter().flatten().map(move |step| (step, item))
+            let index = path
+                .strip_prefix('[')
+                .and_then(|rest| Some(rest.split_once(']')?.0));
+            let item = index.and_then(|index| {
+                let item = items.get(index.parse::<usize>().ok()?)?;
+                Some((index.len() + 2, item)).filter(|(end, _)| names(&path[..*end]))
             });
-            let steps = steps.filter(|(step, _)| names(step));
-            steps.map(|(step, item)| (step.len(), item)).collect()
+            let named = items.iter().filter_map(|item| {
+                let (_, name) = item.members()?.get("name")?;
+                Some((name.as_text()?, item))
+            });
+            let named = named.filter(|(name, _)| names(name));
+            let named = named.map(|(name, item)| (name.len(), item));
+            item.into_iter().chain(named).collect()
         }
     }
 }

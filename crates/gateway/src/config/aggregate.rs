@@ -1,6 +1,6 @@
 //! Reads how the responses of a plan are combined into one.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use tower_fanout::{ReturnWhen, Strategy};
 use tower_fanout_json::merge::{Merge, MergeConfig};
@@ -40,10 +40,10 @@ pub(super) fn check_quorum(reader: &ValueReader<'_>, strategy: Strategy, nodes: 
         return;
     };
     let known = nodes.values().filter_map(|(node, _)| node.as_ref());
-    let before: Vec<&str> = known
+    let before: HashSet<&str> = known
         .flat_map(|node| node.depends_on.iter().map(|dependency| &*dependency.node))
         .collect();
-    let eligible = nodes.keys().filter(|name| !before.contains(&name.as_str()));
+    let eligible = nodes.keys().filter(|name| !before.contains(name.as_str()));
     let eligible = eligible.count();
     if eligible < needed.get() {
         let plural = if eligible == 1 { "node" } else { "nodes" };

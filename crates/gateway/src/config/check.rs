@@ -1,6 +1,6 @@
 //! Checks of a plan as a whole: graph, references, policies and fallbacks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use indexmap::IndexMap;
 use tower_fanout::{
@@ -10,8 +10,7 @@ use tower_fanout::{
 use tower_fanout_json::template::{Reference, RequestTemplate, Root};
 
 use super::{
-    DownstreamConfig, FallbackTarget, Node, locate::own_placeholder, plan::Names,
-    reader::ValueReader, value::known_names,
+    DownstreamConfig, FallbackTarget, Node, locate::placeholders, plan::Names, reader::ValueReader,
 };
 
 /// Nodes by name with their readers. A node is `None` if it has errors.
@@ -35,11 +34,15 @@ pub(super) fn check_plan(
             // Without known parameters, the invalid path is already reported.
             reference.root == Root::Route && !parameters.is_none_or(known)
         };
-        for reference in node.request.references().filter(unknown) {
-            let known = parameters.unwrap_or_default().iter().map(String::as_str);
-            let help = known_names(&reference.path[0], known);
-            let all = node.request.references();
-            let reader = own_placeholder(&reader.at("request"), reference, all);
+        let all = || node.request.references();
+        let places = match all().any(|reference| unknown(&reference)) {
+            true => placeholders(&reader.at("request"), all()),
+            false => Vec::new(),
+        };
+        for (reference, reader) in all().zip(places).filter(|(one, _)| unknown(one)) {
+            let known = parameters.unwrap_or_default();
+            let names = known.iter().map(String::as_str);
+            let help = reader.known_names(&reference.path[0], known.len(), names);
             let message = reader.masked(&format!("unknown route parameter {{{reference}}}"));
             let help = help.or_else(|| Some("add the parameter to match.path".into()));
             reader.error_with_help("reference", message, help);
@@ -72,59 +75,70 @@ fn check_policy(reader: &ValueReader<'_>, node: &Node, names: &Names<'_>) {
 
 /// Reports cycles of fallbacks, in which the downstreams would wait for each other when all fail.
 fn check_fallbacks(nodes: &Nodes<'_, '_>) {
-    let edges: Vec<_> = nodes
-        .values()
-        .filter_map(|(node, reader)| Some((node.as_ref()?, reader)))
-        .flat_map(|(node, reader)| {
-            let steps = node.fallback.iter().enumerate();
-            steps.filter_map(|(index, step)| match &step.target {
-                FallbackTarget::Service(to) => {
-                    let at = reader.item("fallback", index).at("service");
-                    Some((&*node.downstream, &**to, at))
-                }
-                FallbackTarget::Static(_) => None,
-            })
-        })
-        .collect();
-    let mut reported: Vec<&str> = Vec::new();
-    for (from, to, reader) in &edges {
-        let Some(cycle) = find_cycle(&edges, vec![from, to], &mut Vec::new())
-            .filter(|_| !reported.contains(from))
-        else {
-            continue;
-        };
+    let known = nodes.values();
+    let known = known.filter_map(|(node, reader)| Some((node.as_ref()?, reader)));
+    let mut edges: IndexMap<&str, IndexMap<&str, ValueReader<'_>>> = IndexMap::new();
+    for (node, reader) in known {
+        for (index, step) in node.fallback.iter().enumerate() {
+            if let FallbackTarget::Service(to) = &step.target {
+                let own = edges.entry(&*node.downstream).or_default();
+                own.entry(to)
+                    .or_insert_with(|| reader.item("fallback", index).at("service"));
+            }
+        }
+    }
+    for cycle in cycles(&edges) {
         let (message, help) = match cycle.as_slice() {
-            [own, _] => (
+            [own] => (
                 format!("\"{own}\" must not be its own fallback"),
                 "remove this fallback",
             ),
             _ => (
-                format!("fallback cycle: {}", cycle.join(" → ")),
+                format!("fallback cycle: {} → {}", cycle.join(" → "), cycle[0]),
                 "remove this fallback, or another one of the cycle",
             ),
         };
-        reader.error_with_help("cycle", message, Some(help.into()));
-        // Each member of the cycle leads to the same cycle again.
-        reported.extend(cycle);
+        let next = cycle.get(1).unwrap_or(&cycle[0]);
+        edges[cycle[0]][next].error_with_help("cycle", message, Some(help.into()));
     }
 }
 
-/// Extends `path` until it returns to its first element. Returns `None` if it never does. `seen` are
-/// the elements that are already searched.
-fn find_cycle<'n, T>(
-    edges: &[(&'n str, &'n str, T)],
-    path: Vec<&'n str>,
-    seen: &mut Vec<&'n str>,
-) -> Option<Vec<&'n str>> {
-    let last = *path.last()?;
-    if last == path[0] {
-        return Some(path);
+/// Returns cycles, in each of which every member has an edge to the next one, and the last one to the first. Each member is
+/// in one of them at most.
+fn cycles<'n, T>(edges: &IndexMap<&'n str, IndexMap<&'n str, T>>) -> Vec<Vec<&'n str>> {
+    let mut found = Vec::new();
+    // The members of the path, and those behind it, with their places in the path.
+    let mut places: HashMap<&str, Option<usize>> = HashMap::new();
+    for start in edges.keys() {
+        if places.contains_key(start) {
+            continue;
+        }
+        places.insert(start, Some(0));
+        let mut path = vec![(*start, 0)];
+        while let Some((member, next)) = path.last_mut() {
+            let to = edges.get(member).and_then(|to| to.get_index(*next));
+            *next += 1;
+            match to.map(|(to, _)| (*to, places.get(to).copied())) {
+                Some((to, None)) => {
+                    places.insert(to, Some(path.len()));
+                    path.push((to, 0));
+                }
+                Some((_, Some(Some(place)))) => {
+                    // The members of a cycle are left, so that they lead to no other one.
+                    let cycle = path.drain(place..).map(|(member, _)| member);
+                    let cycle: Vec<_> = cycle.collect();
+                    places.extend(cycle.iter().map(|member| (*member, None)));
+                    found.push(cycle);
+                }
+                Some((_, Some(None))) => {}
+                None => {
+                    places.insert(member, None);
+                    path.pop();
+                }
+            }
+        }
     }
-    seen.push(last);
-    edges.iter().find_map(|(from, to, _)| {
-        let onwards = *from == last && !seen.contains(to);
-        onwards.then(|| find_cycle(edges, [&path[..], &[to]].concat(), seen))?
-    })
+    found
 }
 
 /// Builds the plan and checks order, tiers, time and attempts. Time and attempts are checked only if
@@ -148,9 +162,10 @@ fn check_graph(
         Ok(_) => Vec::new(),
         Err(error) => error.diagnostics().to_vec(),
     };
-    problems
-        .iter()
-        .for_each(|problem| report(reader, nodes, problem));
+    let (mut reads, mut unknown) = (HashMap::new(), HashSet::new());
+    for problem in &problems {
+        report(reader, nodes, problem, (&mut reads, &mut unknown));
+    }
     plan.ok()
 }
 
@@ -203,49 +218,82 @@ fn node_references(request: &RequestTemplate) -> impl Iterator<Item = (&Referenc
         })
 }
 
-/// Returns the names of the nodes other than that of `problem`.
-fn others<'n>(
-    nodes: &'n Nodes<'_, '_>,
-    problem: &'n PlanDiagnostic,
-) -> impl Iterator<Item = &'n str> {
-    let own = problem.location.node.as_deref();
-    let names = nodes.keys().map(String::as_str);
-    names.filter(move |name| Some(*name) != own)
+/// The placeholder of a reference to the response of another node, and the name of that node.
+type Read<'n, 'f> = (ValueReader<'f>, &'n Reference, &'n str);
+
+/// Returns the references of `node` to responses of other nodes.
+fn reads<'n, 'f>(node: Option<&'n Node>, reader: &ValueReader<'f>) -> Vec<Read<'n, 'f>> {
+    let request = node.map(|node| &node.request);
+    let all = || request.into_iter().flat_map(RequestTemplate::references);
+    let places = placeholders(&reader.at("request"), all());
+    let reads = places.into_iter().zip(all());
+    let reads = reads.filter_map(|(place, reference)| match &reference.root {
+        Root::Node(other) => Some((place, reference, other.as_str())),
+        _ => None,
+    });
+    reads.collect()
 }
 
-/// Reports `problem` at the closest matching value of the file.
-fn report(reader: &ValueReader<'_>, nodes: &Nodes<'_, '_>, problem: &PlanDiagnostic) {
+/// Reports `problem` at the closest matching value of the file. `found` are the references of the nodes that earlier
+/// problems are about, and `unknown` the names of nodes that are reported.
+fn report<'n, 'f>(
+    reader: &ValueReader<'f>,
+    nodes: &'n Nodes<'_, 'f>,
+    problem: &'n PlanDiagnostic,
+    (found, unknown): (
+        &mut HashMap<&'n str, Vec<Read<'n, 'f>>>,
+        &mut HashSet<&'n str>,
+    ),
+) {
     let (mut message, mut help) = (problem.message.clone(), problem.help.clone());
-    let node = problem.location.node.as_ref();
-    let node = node.and_then(|name| nodes.get(name));
+    let is_unknown = problem.code == "unknown_node";
+    let name = problem.location.node.as_deref();
+    let node = name.and_then(|name| Some((name, nodes.get(name)?)));
+    let known = || {
+        nodes
+            .keys()
+            .map(String::as_str)
+            .filter(|one| Some(*one) != name)
+    };
     let at = match (node, problem.location.part) {
         (None, _) => reader.clone(),
-        (Some((node, at)), Some(PlanPart::After(item))) => {
+        (Some((_, (node, at))), Some(PlanPart::After(item))) => {
             let on = node.iter().flat_map(|node| &node.depends_on).nth(item);
-            if let Some(on) = on.filter(|_| problem.code == "unknown_node") {
-                help = known_names(&on.node, others(nodes, problem)).unwrap_or(help);
+            if let Some(on) = on.filter(|_| is_unknown) {
+                // A node that has another name now may be named many times.
+                if !unknown.insert(&on.node) {
+                    return;
+                }
+                help = at
+                    .known_names(&on.node, nodes.len(), known())
+                    .unwrap_or(help);
             }
             at.item("depends_on", item)
         }
-        (Some((_, at)), Some(PlanPart::Tiers)) => at.at("tiers"),
+        (Some((_, (_, at))), Some(PlanPart::Tiers)) => at.at("tiers"),
         // `item` counts only the references to other nodes.
-        (Some((node, at)), Some(PlanPart::Reads(item))) => {
-            let reads = node
-                .iter()
-                .flat_map(|node| node_references(&node.request))
-                .nth(item);
-            let mut at = at.at("request");
-            if let (Some(node), Some((reference, other))) = (node, reads) {
-                at = own_placeholder(&at, reference, node.request.references());
-                message = format!("{{{reference}}}: {message}");
-                if problem.code == "unknown_node" {
-                    let known = others(nodes, problem).chain(Root::RESERVED);
-                    help = known_names(other, known).unwrap_or(help);
+        (Some((name, (node, at))), Some(PlanPart::Reads(item))) => {
+            // Nothing is known of wrong dependencies.
+            if problem.code == "not_a_dependency" && !at.at("depends_on").is_sound() {
+                return;
+            }
+            let reads = found
+                .entry(name)
+                .or_insert_with(|| reads(node.as_ref(), at));
+            match reads.get(item) {
+                Some((_, _, other)) if is_unknown && !unknown.insert(other) => return,
+                None => at.at("request"),
+                Some((at, reference, other)) => {
+                    message = format!("{{{reference}}}: {message}");
+                    if is_unknown {
+                        let known = known().chain(Root::RESERVED);
+                        help = at.known_names(other, nodes.len(), known).unwrap_or(help);
+                    }
+                    at.clone()
                 }
             }
-            at
         }
-        (Some((_, at)), _) => (*at).clone(),
+        (Some((_, (_, at))), _) => (*at).clone(),
     };
     let (message, help) = (at.masked(&message), at.masked(&help));
     match problem.severity {

@@ -58,7 +58,7 @@ fn downstream(
     let endpoint = endpoint(&file.endpoints, reader).unwrap_or_default();
     let policy_name = file.policy.as_ref().and_then(|_| {
         let kind = ("policy", "policies");
-        known(&reader.at("policy"), kind, policies.keys())
+        known(&reader.at("policy"), kind, policies)
     });
     let policy = policy_name
         .as_ref()

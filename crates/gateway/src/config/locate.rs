@@ -1,5 +1,7 @@
 //! Finds where a value of the file has a placeholder.
 
+use std::collections::{HashMap, VecDeque};
+
 use tower_fanout_json::template::Reference;
 
 use super::{reader::ValueReader, tree::Kind};
@@ -7,54 +9,48 @@ use super::{reader::ValueReader, tree::Kind};
 /// Returns a reader that reports mistakes at the first placeholder of `reference` inside the value at `reader`, or at
 /// the value if it has none.
 pub(super) fn placeholder<'t>(reader: &ValueReader<'t>, reference: &Reference) -> ValueReader<'t> {
-    nth(reader, reference, 0)
+    placeholders(reader, [reference]).remove(0)
 }
 
-/// Returns a reader that reports mistakes at the placeholder of `reference`, which is one of `all` those of the value at
-/// `reader`. Of equal references, each has its own placeholder.
-pub(super) fn own_placeholder<'t, 'r>(
+/// Returns a reader at the placeholder of each of `references`, which are all those of the value at `reader`, in their
+/// order. Of equal references, each has its own placeholder. One without a placeholder is reported at the value.
+pub(super) fn placeholders<'t, 'r>(
     reader: &ValueReader<'t>,
-    reference: &'r Reference,
-    all: impl Iterator<Item = &'r Reference>,
-) -> ValueReader<'t> {
-    let written = reference.to_string();
-    let before = all.take_while(|one| !std::ptr::eq(*one, reference));
-    let index = before.filter(|one| one.to_string() == written).count();
-    nth(reader, reference, index)
+    references: impl IntoIterator<Item = &'r Reference>,
+) -> Vec<ValueReader<'t>> {
+    let mut found = HashMap::new();
+    find(reader, &mut found);
+    let own = references.into_iter().map(|reference| {
+        let all = found.get_mut(&*reference.to_string());
+        let own = all.and_then(|all: &mut VecDeque<_>| match all.len() {
+            0 | 1 => all.front().cloned(),
+            _ => all.pop_front(),
+        });
+        own.unwrap_or_else(|| reader.clone())
+    });
+    own.collect()
 }
 
-/// Returns a reader at the placeholder of `reference` with this index among equal ones, or at the value.
-fn nth<'t>(reader: &ValueReader<'t>, reference: &Reference, index: usize) -> ValueReader<'t> {
-    let mut found = Vec::new();
-    find(reader, &format!("{{{reference}"), &mut found);
-    let last = found.len().saturating_sub(1);
-    found
-        .into_iter()
-        .nth(index.min(last))
-        .unwrap_or_else(|| reader.clone())
-}
-
-/// Adds the readers at the placeholders that begin with `start`, of which a default may follow, to `found`.
-fn find<'t>(reader: &ValueReader<'t>, start: &str, found: &mut Vec<ValueReader<'t>>) {
+/// Adds the readers at the placeholders in a value to `found`, by their references without defaults.
+fn find<'t>(reader: &ValueReader<'t>, found: &mut HashMap<&'t str, VecDeque<ValueReader<'t>>>) {
     match &reader.tree.kind {
         Kind::Scalar(_) => {
             let text = reader.tree.as_text().unwrap_or_default();
-            let starts = text.match_indices(start).map(|(offset, _)| offset);
-            let whole =
-                starts.filter(|offset| text[offset + start.len()..].starts_with(['}', '|']));
-            found.extend(
-                whole.map(|offset| reader.at_character(text[..offset].chars().count() + 1)),
-            );
+            let (mut at, mut before) = (0, 0);
+            for (start, _) in text.match_indices('{') {
+                before += text[at..start].chars().count();
+                at = start;
+                let inside = &text[start + 1..];
+                if let Some(end) = inside.find(['}', '|', '{']) {
+                    let places = found.entry(&inside[..end]).or_default();
+                    places.push_back(reader.at_character(before + 1));
+                }
+            }
         }
-        Kind::List(_) => reader
-            .list()
-            .iter()
-            .for_each(|item| find(item, start, found)),
+        Kind::List(_) => reader.list().iter().for_each(|item| find(item, found)),
         Kind::Map { .. } => {
             let members = reader.entries();
-            members
-                .iter()
-                .for_each(|(_, value)| find(value, start, found));
+            members.iter().for_each(|(_, value)| find(value, found));
         }
     }
 }

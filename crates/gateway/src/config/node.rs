@@ -1,5 +1,7 @@
 //! Reads the nodes of plans.
 
+use std::collections::HashMap;
+
 use http::{HeaderName, Method};
 use serde_json::Value;
 use tower_fanout::layers::Priority;
@@ -28,7 +30,7 @@ pub(super) fn node(
 ) -> Option<Node> {
     let downstream = file.downstream.as_ref();
     let downstream = downstream.and_then(|_| service(&reader.at("downstream"), names));
-    let tier = |reader: &ValueReader<'_>| known(reader, ("tier", "tiers"), names.tiers.keys());
+    let tier = |reader: &ValueReader<'_>| known(reader, ("tier", "tiers"), names.tiers);
     let tiers = reader.items("tiers");
     let tiers = tiers.iter().filter_map(tier).collect();
     let when = file.when.as_ref();
@@ -63,11 +65,7 @@ pub(super) fn node(
 
 /// Reads the name of a service.
 fn service(reader: &ValueReader<'_>, names: &Names<'_>) -> Option<String> {
-    known(
-        reader,
-        ("downstream", "downstreams"),
-        names.downstreams.keys(),
-    )
+    known(reader, ("downstream", "downstreams"), names.downstreams)
 }
 
 impl From<&file::Dependency> for DependsOn {
@@ -98,7 +96,7 @@ fn request_template(
     let path = file.path.as_ref();
     let path = path.and_then(|path| {
         let reader = reader.at("path");
-        let is_valid = known.check_text(&reader);
+        let is_valid = known.check_text(&reader) & known.check_path(&reader);
         is_valid.then(|| report(&reader, at(path), known))?
     });
     let mut sound = method.is_some() && path.is_some();
@@ -130,16 +128,17 @@ fn request_template(
 fn add_headers(template: &mut RequestTemplate, reader: &ValueReader<'_>, known: Known<'_>) -> bool {
     let (fields, headers) = (reader.at("headers"), reader.members("headers"));
     let mut sound = true;
-    for (index, (name, reader)) in headers.iter().enumerate() {
+    let mut firsts = HashMap::new();
+    for (name, reader) in &headers {
         let key = fields.at_key(name);
-        let mut before = headers[..index].iter();
-        if let Some((first, _)) = before.find(|(other, _)| other.eq_ignore_ascii_case(name)) {
+        let first = *firsts.entry(name.to_ascii_lowercase()).or_insert(name);
+        if first != name {
             let message = format!("duplicate header \"{name}\": names of headers ignore case");
             key.duplicate(message, fields.at_key(first).position);
         }
         // An empty value is valid, so an error is about the name. A name that no header can have is reported already.
-        let is_valid = HeaderName::try_from(name).is_ok()
-            && report(&key, template.clone().header(name, ""), known).is_some();
+        let named = || RequestTemplate::new(Method::GET, "/")?.header(name, "");
+        let is_valid = HeaderName::try_from(name).is_ok() && report(&key, named(), known).is_some();
         let value = value(reader).filter(|_| is_valid);
         sound &= value.is_some_and(|value| {
             known.check_text(reader)
@@ -161,13 +160,17 @@ fn value(reader: &ValueReader<'_>) -> Option<String> {
     }
 }
 
-/// Applies `add` to the template. Reports an error at `reader` and returns `false` if `add` fails.
+/// Applies `add` to the template. Reports an error at `reader` and returns `false` if `add` fails. The template is then
+/// empty, so that the other parts are still checked.
 fn extend(
     template: &mut RequestTemplate,
     (reader, known): (&ValueReader<'_>, Known<'_>),
     add: impl FnOnce(RequestTemplate) -> Result<RequestTemplate, TemplateError>,
 ) -> bool {
-    let extended = report(reader, add(template.clone()), known);
+    let Ok(empty) = RequestTemplate::new(template.method().clone(), "/") else {
+        return false;
+    };
+    let extended = report(reader, add(std::mem::replace(template, empty)), known);
     extended.map(|extended| *template = extended).is_some()
 }
 

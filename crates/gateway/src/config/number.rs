@@ -1,15 +1,11 @@
 //! Numbers of which YAML 1.1 and YAML 1.2 read different values.
 
-use super::diagnostic::Position;
+use super::{diagnostic::Position, tree::Lines};
 
 /// Returns the word at a position of a file.
-pub(super) fn word_at<'t>(lines: &[&'t str], position: Position) -> &'t str {
-    let line = lines.get(position.line - 1).copied().unwrap_or_default();
-    let start = line.char_indices().nth(position.column - 1);
-    let rest = start.map_or("", |(start, _)| &line[start..]);
-    rest.split([' ', '\t', ',', ']', '}'])
-        .next()
-        .unwrap_or_default()
+pub(super) fn word_at<'t>(lines: &Lines<'t>, position: Position) -> &'t str {
+    let mut words = lines.rest(position).split([' ', '\t', ',', ']', '}']);
+    words.next().unwrap_or_default()
 }
 
 /// Returns `true` for a number with a leading zero, with underscores, or in octal, hexadecimal or binary, and for one with

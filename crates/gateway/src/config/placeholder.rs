@@ -29,6 +29,27 @@ impl Known<'_> {
         errors.is_empty()
     }
 
+    /// Reports a placeholder in double braces in the text of a path, which is literal text there. Returns `true` if there is
+    /// none.
+    pub(super) fn check_path(&self, reader: &ValueReader<'_>) -> bool {
+        let text = reader.tree.as_text().unwrap_or_default();
+        let inside = text.match_indices("{{").filter_map(|(at, _)| {
+            let (name, _) = text[at + 2..].split_once("}}")?;
+            Some((at, name.trim()))
+        });
+        let is_placeholder =
+            |(_, name): &(usize, &str)| self.is_rooted(name.split(['.', '|']).next());
+        let Some((at, name)) = inside.into_iter().find(is_placeholder) else {
+            return true;
+        };
+        let message = format!("{{{{{name}}}}} in double braces is literal text");
+        let help = format!("write {{{name}}}");
+        reader
+            .at_character(text[..at].chars().count() + 1)
+            .error_with_help("template", message, Some(help));
+        false
+    }
+
     /// Reports all mistakes in the templates of a body. Returns `true` if it has no mistake.
     pub(super) fn check_body(&self, reader: &ValueReader<'_>) -> bool {
         match &reader.tree.kind {
@@ -54,7 +75,11 @@ impl Known<'_> {
     /// Returns `true` for a placeholder without quotes, such as `{route.id}`, which YAML reads as a map.
     fn is_placeholder(&self, reader: &ValueReader<'_>) -> bool {
         let name = reader.tree.text_in_braces();
-        let root = name.and_then(|name| name.split(['.', '|']).next());
+        self.is_rooted(name.and_then(|name| name.split(['.', '|']).next()))
+    }
+
+    /// Returns `true` for the first name of a placeholder.
+    fn is_rooted(&self, root: Option<&str>) -> bool {
         root.is_some_and(|root| Root::RESERVED.contains(&root) || self.nodes.contains(&root))
     }
 

@@ -170,7 +170,10 @@ fn matched(file: &file::Match, reader: &ValueReader<'_>) -> (Option<Method>, Opt
     let method = method(file.method.as_ref(), reader);
     let path = file.path.as_ref().and_then(|text| {
         let reader = reader.at("path");
-        let report = |expected| reader.error("invalid", reader.expected(expected));
+        let report = |expected| {
+            let help = RoutePath::suggestion(text);
+            reader.error_with_help("invalid", reader.expected(expected), help);
+        };
         let path = RoutePath::parse(text).map_err(report).ok()?;
         let (length, max) = (path.pattern().len(), GuardConfig::default().max_uri);
         if length > max {
@@ -265,14 +268,17 @@ impl<'f> PlanCheck<'_, 'f> {
         check_keys(nodes, self.parameters, auth, names);
         let (reader, outcomes) = (self.route.at("plan"), &names.outcomes);
         let possible = possible_tiers(auth, names.jwt, names.tiers);
-        check_failures(&reader, self.aggregate, nodes, &possible, outcomes);
+        // Nothing is known of the meaning of a plan with errors.
+        if reader.is_sound() {
+            check_failures(&reader, self.aggregate, nodes, &possible, outcomes);
+        }
         check_tiers(nodes, auth, &possible);
         check_claims(nodes, auth);
         check_conditions(nodes, self.parameters, auth, &possible, names);
         // Unknown dependencies and cycles are reported already, and so are nodes that no caller reaches.
         if has_graph
             && check_dependencies(nodes, &possible, outcomes)
-            && let Some(reader) = &self.aggregate_reader()
+            && let Some(reader) = &self.aggregate_reader().filter(ValueReader::is_sound)
         {
             let strategy = self.aggregate.strategy;
             check_quorum_of_tiers(reader, strategy, nodes, &possible, outcomes);

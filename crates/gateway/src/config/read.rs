@@ -1,6 +1,10 @@
 //! Reads the file as a whole, and its top-level parts.
 
-use std::{cell::RefCell, path::PathBuf};
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+};
 
 use tower_fanout_http::trace::TraceLayer;
 
@@ -98,9 +102,8 @@ fn validated(
     let acknowledge = std::mem::take(&mut file.acknowledge);
     let config = root(file, reader);
     // Errors of a value whose variable is missing are consequences of that, except for a type that no variable has.
-    let is_consequence = |one: &Diagnostic| {
-        one.code != "type" && unset.iter().any(|(position, _)| *position == one.position)
-    };
+    let unset: HashMap<_, _> = unset.into_iter().collect();
+    let is_consequence = |one: &Diagnostic| one.code != "type" && unset.contains_key(&one.position);
     let is_excused = |one: &Diagnostic| extent.allow_missing_env && is_consequence(one);
     let is_error = |one: &Diagnostic| one.severity == Severity::Error && !is_excused(one);
     let has_errors = diagnostics.borrow().iter().any(is_error);
@@ -119,10 +122,16 @@ fn validated(
         }
     }
     let mut found = diagnostics.borrow_mut();
-    found.retain(|one| one.code == "variable" || !is_consequence(one));
+    // No variable can be where the value is no text, whatever its form is.
+    let types = found.iter().filter(|one| one.code == "type");
+    let types: HashSet<_> = types.map(|one| one.position).collect();
+    found.retain(|one| match one.code {
+        "variable" => !types.contains(&one.position),
+        _ => !is_consequence(one),
+    });
     if extent.allow_missing_env {
         let missing =
-            |one: &Diagnostic| is_consequence(one) && unset.contains(&(one.position, true));
+            |one: &Diagnostic| is_consequence(one) && unset.get(&one.position) == Some(&true);
         found.retain(|one| !missing(one));
     }
     let acknowledged = take_acknowledged(&acknowledge, reader, &mut found);

@@ -17,6 +17,7 @@ use super::{
     schema::{self, Place},
     text::Fault,
     tree::{Kind, Tree},
+    value::known_names,
 };
 
 /// A reader of one value of the file. Knows the path of the value and reports its mistakes.
@@ -238,6 +239,20 @@ impl<'t> ValueReader<'t> {
         let read = T::deserialize(&*valid);
         read.map_err(|error| self.library_error("invalid", &error.to_string()))
             .ok()
+    }
+
+    /// Returns a suggestion for a name that is not in `known`, which has at most `count` names, as [`known_names`] does. In a
+    /// file with very many unknown names, only the first ones are compared with the known ones.
+    pub(super) fn known_names<'n>(
+        &self,
+        name: &str,
+        count: usize,
+        known: impl IntoIterator<Item = &'n str>,
+    ) -> Option<String> {
+        match count == 0 || self.diagnostics.can_compare(count) {
+            true => known_names(name, known),
+            false => Some("expected a name that the file defines".to_owned()),
+        }
     }
 
     /// Returns the text of a string.

@@ -37,6 +37,11 @@ fn is_below(path: &str, other: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// Returns `true` for a character that the name of a parameter can have.
+fn is_of_name(one: char) -> bool {
+    !one.is_ascii() || one.is_ascii_alphanumeric() || "_-".contains(one)
+}
+
 /// The path of a route, such as `/pages/{id}`.
 ///
 /// Two paths are equal if they match the same requests: the names of parameters make no difference.
@@ -87,6 +92,10 @@ impl RoutePath {
         if name.is_empty() || name.contains(['{', '}']) {
             return Err("parameters such as {id}".into());
         }
+        // A placeholder such as {route.id} can have no other name.
+        if !name.chars().all(is_of_name) {
+            return Err("parameters with letters, digits, _ and - in their names".into());
+        }
         if self.parameters.iter().any(|other| other == name) {
             return Err("parameters with different names".into());
         }
@@ -118,6 +127,33 @@ impl RoutePath {
         // Nothing is left that has more than one meaning.
         self.pattern += &encode_path(segment).map_err(|_| "literal text of a path")?;
         Ok(())
+    }
+
+    /// Returns a suggestion for a path in the language of another router.
+    pub(super) fn suggestion(text: &str) -> Option<String> {
+        let segments = text.split('/').map(|segment| {
+            let inner = segment
+                .strip_prefix('{')
+                .and_then(|one| one.strip_suffix('}'));
+            let inner = inner.or_else(|| segment.strip_prefix(':'));
+            let inner = inner.or_else(|| Some(segment).filter(|one| one.contains('*')));
+            let Some(inner) = inner else {
+                return segment.to_owned();
+            };
+            let name = inner.trim_start_matches(|one| !is_of_name(one));
+            match name
+                .split(|one| !is_of_name(one))
+                .next()
+                .unwrap_or_default()
+            {
+                "" => "{rest}".to_owned(),
+                name => format!("{{{name}}}"),
+            }
+        });
+        let suggested = segments.collect::<Vec<_>>().join("/");
+        let is_other = suggested != text && Self::parse(&suggested).is_ok();
+        is_other
+            .then(|| format!("a parameter is one whole segment of any text: write \"{suggested}\""))
     }
 
     /// Returns `true` if this is the literal path `other` or begins with it and a slash.

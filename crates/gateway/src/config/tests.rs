@@ -3,6 +3,7 @@
 //! With `UPDATE_GOLDEN=1` in the environment, the tests rewrite the expected texts. Review the diff.
 
 mod check;
+mod large;
 mod secrets;
 
 use std::{
@@ -454,6 +455,11 @@ fn fault_j4_refuses_addresses_that_overlap() {
 #[test]
 fn fault_j17_refuses_an_options_route_behind_cors() {
     golden("j17_options");
+}
+
+#[test]
+fn fault_j17_suggests_a_parameter_for_the_pattern_of_another_router() {
+    golden("j17_patterns");
 }
 
 #[test]

@@ -1,12 +1,15 @@
 //! The file as a tree of values with their positions.
 
 mod depth;
+mod lines;
 mod parse;
 mod quoted;
 mod tag;
 
 use indexmap::IndexMap;
 use serde_json::Value;
+
+pub(super) use self::lines::Lines;
 
 use super::{
     diagnostic::Position,
@@ -281,8 +284,9 @@ impl Tree {
     pub(super) fn position_of(&self, character: usize) -> Position {
         let is_written = self.written.is_none();
         let before = character.saturating_sub(1);
-        let starts = self.starts.iter().rev().filter(|_| is_written);
-        if let Some((start, position)) = starts.into_iter().find(|(start, _)| *start <= before) {
+        let after = self.starts.partition_point(|(start, _)| *start <= before);
+        let last = after.checked_sub(1).map(|last| &self.starts[last]);
+        if let Some((start, position)) = last.filter(|_| is_written) {
             return Position {
                 column: position.column + before - start,
                 source: self.position.source,

@@ -109,13 +109,13 @@ pub(super) fn read_file(reader: &ValueReader<'_>) -> Option<Vec<u8>> {
 
 /// Reads a name that must be one of `names`, which are defined under `key`. `kind` says what is named, such as `policy`.
 /// Returns `None` if it is not. A name whose definition has an error is not reported again.
-pub(super) fn known<'n>(
+pub(super) fn known<T>(
     reader: &ValueReader<'_>,
     (kind, key): (&str, &str),
-    names: impl Iterator<Item = &'n String> + Clone,
+    names: &IndexMap<String, T>,
 ) -> Option<String> {
     let name = reader.text()?;
-    if names.clone().any(|known| *known == name) {
+    if names.contains_key(&name) {
         return Some(name);
     }
     if reader.may_define(key, &name) {
@@ -123,7 +123,7 @@ pub(super) fn known<'n>(
     }
     let (shown, help) = (
         reader.shown(),
-        known_names(&name, names.map(String::as_str)),
+        reader.known_names(&name, names.len(), names.keys().map(String::as_str)),
     );
     let help = help.unwrap_or_else(|| match reader.tree.variables() {
         None => format!("nothing is defined under {key}; add \"{shown}\" there"),

@@ -96,7 +96,7 @@ fn verifier(
         verifier.tier_claim = Some(tier.claim.0.0);
         let default = tier
             .default
-            .and_then(|_| known(&reader.at("tier.default"), ("tier", "tiers"), tiers.keys()));
+            .and_then(|_| known(&reader.at("tier.default"), ("tier", "tiers"), tiers));
         verifier.default_tier = default.unwrap_or(verifier.default_tier);
     }
     if let Some(roles) = file.roles {

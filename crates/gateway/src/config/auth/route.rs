@@ -55,7 +55,7 @@ fn providers(reader: &ValueReader<'_>, jwt: &IndexMap<String, Jwt>) -> Option<Ve
     };
     let mut names: Vec<String> = Vec::new();
     for item in &items {
-        let name = known(item, ("provider", "auth.jwt"), jwt.keys())?;
+        let name = known(item, ("provider", "auth.jwt"), jwt)?;
         let mut others = names.iter().filter(|other| **other != name);
         let shared = others.find(|other| shares_issuer(&jwt[*other], &jwt[&name]));
         if let Some(other) = shared {

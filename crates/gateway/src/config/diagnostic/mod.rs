@@ -143,21 +143,49 @@ impl Source {
         let rest = &line[start..line.len().min(start + LONGEST_SPAN)];
         let find = |end: char| rest.iter().skip(1).position(|one| *one == end);
         let length = match rest.first() {
-            Some(quote @ ('"' | '\'')) => find(*quote).map_or(rest.len(), |end| end + 2),
+            Some('\'') => single_quoted(rest),
+            Some('"') => find('"').map_or(rest.len(), |end| end + 2),
             // A list that ends in another line is underlined at its bracket.
             Some('[') => find(']').map_or(1, |end| end + 2),
-            _ => word(rest),
+            _ => word(rest, is_in_flow(&line[..start])),
         };
         // Never empty inside a line, so that at least one character is underlined.
         start..start + length.max(rest.len().min(1))
     }
 }
 
-/// Returns the length of the word at the start of `text`. A word ends where YAML flow syntax may continue, at the end of
+/// Returns the length of the text in single quotes at the start of `text`, in which two quotes are one.
+fn single_quoted(text: &[char]) -> usize {
+    let mut at = 1;
+    while at < text.len() {
+        match (text[at], text.get(at + 1)) {
+            ('\'', Some('\'')) if at > 1 => at += 2,
+            ('\'', _) => return at + 1,
+            _ => at += 1,
+        }
+    }
+    text.len()
+}
+
+/// Returns `true` if a bracket or a brace is open after `line`, so that a comma ends a text without quotes.
+fn is_in_flow(line: &[char]) -> bool {
+    let depth = line.iter().rev().try_fold(0_usize, |depth, one| match one {
+        '}' | ']' => Ok(depth + 1),
+        '{' | '[' => depth.checked_sub(1).ok_or(()),
+        _ => Ok(depth),
+    });
+    depth.is_err()
+}
+
+/// Returns the length of the word at the start of `text`. A word ends where YAML syntax may continue, at the end of
 /// a quoted text around it, and at a bracket that it does not open.
-fn word(text: &[char]) -> usize {
+fn word(text: &[char], is_in_flow: bool) -> usize {
     let mut open = 0_usize;
-    let end = text.iter().position(|one| match one {
+    let is_inside = |at: usize| {
+        let next = text.get(at + 1);
+        next.is_some_and(|next| !next.is_whitespace() && !",[]{}\"'".contains(*next))
+    };
+    let end = (0..text.len()).position(|at| match &text[at] {
         '(' | '[' => {
             open += 1;
             false
@@ -167,7 +195,9 @@ fn word(text: &[char]) -> usize {
             false
         }
         '"' => open == 0,
-        _ => one.is_whitespace() || ",}]):".contains(*one),
+        ':' => !is_inside(at),
+        ',' => is_in_flow || !is_inside(at),
+        one => one.is_whitespace() || "}])".contains(*one),
     });
     end.unwrap_or(text.len())
 }

@@ -9,14 +9,24 @@ use super::{Diagnostic, Position, Report, Severity, Source, visible};
 /// Maximum number of characters before and after a position that an excerpt has. It shows fewer.
 const LONGEST: usize = 300;
 
+/// Maximum number of diagnostics that are shown. The other formats have all of them.
+const MOST_SHOWN: usize = 100;
+
 /// Maximum number of lines between two positions of one excerpt.
 const MOST_LINES: usize = 100;
 
-/// Formats each diagnostic with its source line, and with the suggested fix if it has one.
+/// Formats each diagnostic with its source line, and with the suggested fix if it has one. Of very many, only the first
+/// ones are shown, and errors before warnings.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let renderer = Renderer::plain();
-        for diagnostic in &self.diagnostics {
+        let mut shown: Vec<_> = self.diagnostics.iter().collect();
+        let left_out = shown.len().saturating_sub(MOST_SHOWN);
+        if left_out > 0 {
+            shown.sort_by_key(|one| one.severity != Severity::Error);
+            shown.truncate(MOST_SHOWN);
+        }
+        for diagnostic in shown {
             let level = match diagnostic.severity {
                 Severity::Error => Level::ERROR,
                 Severity::Warning => Level::WARNING,
@@ -33,7 +43,13 @@ impl fmt::Display for Report {
             }
             writeln!(f, "{text}\n")?;
         }
-        Ok(())
+        match left_out {
+            0 => Ok(()),
+            more => writeln!(
+                f,
+                "note: {more} more are left out; --format json has all of them"
+            ),
+        }
     }
 }
 

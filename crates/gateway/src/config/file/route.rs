@@ -22,7 +22,7 @@ use super::{
 /// Regular expression of the paths of routes: literal segments and parameters, and no path of the gateway itself.
 const PATH: &str = concat!(
     r"^(?!/(livez|readyz|openapi\.json|docs)(/|$))",
-    r"(/(?!\.\.?(/|$))(\{[^{}/*]+\}|[^{}?#*\\%:/][^{}?#*\\%/]*|))+$"
+    r"(/(?!\.\.?(/|$))(\{[^\x00-,./:-@\[-^`{-\x7F]+\}|[^{}?#*\\%:/][^{}?#*\\%/]*|))+$"
 );
 
 section! {
@@ -47,7 +47,7 @@ section! {
         /// Method of the request. Defaults to `GET`.
         #[schemars(example = &"GET")]
         method: Option<Parsed<Method>> = None,
-        /// Path of the request, such as `/pages/{id}`. `{id}` is one segment, and `{*rest}` all that follow.
+        /// Path of the request, such as `/pages/{id}`. `{id}` is one segment with any text.
         #[schemars(example = &"/pages/{id}", regex(pattern = PATH))]
         path: Option<String> = None,
     }

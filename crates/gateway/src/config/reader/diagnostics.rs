@@ -1,7 +1,7 @@
 //! Collects diagnostics, and knows which values have errors.
 
 use std::{
-    cell::{OnceCell, Ref, RefCell, RefMut},
+    cell::{Cell, OnceCell, Ref, RefCell, RefMut},
     collections::BTreeSet,
     ops::Bound,
 };
@@ -12,6 +12,9 @@ use super::super::{
     tree::Tree,
 };
 
+/// Maximum number of names of the file that are compared with unknown ones. A file may have thousands of both.
+const MOST_COMPARISONS: usize = 100_000;
+
 /// The diagnostics of a file, collected while the file is read.
 #[derive(Default)]
 pub(in crate::config) struct Diagnostics {
@@ -21,6 +24,8 @@ pub(in crate::config) struct Diagnostics {
     wrong: RefCell<BTreeSet<String>>,
     /// Says which parts of the file they may show. It is created for the first one.
     redactor: OnceCell<Redactor>,
+    /// Number of names that unknown ones were compared with.
+    compared: Cell<usize>,
 }
 
 impl Diagnostics {
@@ -62,6 +67,13 @@ impl Diagnostics {
             first.is_some_and(|first| first.starts_with(&start))
         };
         wrong.contains(path) || [".", "["].into_iter().any(is_inside)
+    }
+
+    /// Returns `true` if an unknown name can be compared with this number of names, which then count as compared.
+    pub(super) fn can_compare(&self, names: usize) -> bool {
+        let compared = self.compared.get().saturating_add(names);
+        self.compared.set(compared);
+        compared <= MOST_COMPARISONS
     }
 
     pub(in crate::config) fn borrow(&self) -> Ref<'_, Vec<Diagnostic>> {
@@ -117,5 +129,12 @@ mod tests {
         all.push(at("routes[7].name", Severity::Error));
         assert_eq!(all.wrong.borrow().len(), 1_000);
         assert!(all.has_error_in("routes[999]") && !all.has_error_in("routes[1000]"));
+    }
+
+    #[test]
+    fn fault_j7_compares_a_bounded_number_of_names() {
+        let all = Diagnostics::default();
+        let compared = (0..10_000).filter(|_| all.can_compare(1_000)).count();
+        assert_eq!(compared, MOST_COMPARISONS / 1_000);
     }
 }

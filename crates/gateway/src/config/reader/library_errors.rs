@@ -1,5 +1,7 @@
 //! Reports errors of libraries, such as those of config structs, at the keys of the file.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 use tower_fanout::layers::{ConfigError, config::Validate};
 
@@ -16,30 +18,33 @@ impl ValueReader<'_> {
             !fields.into_iter().flatten().any(is_replaced)
         };
         let of_file: Vec<_> = errors.iter().filter(is_of_file).collect();
-        of_file
-            .into_iter()
-            .for_each(|error| self.report_error(error));
+        let mut items = HashMap::new();
+        for error in of_file {
+            let reader = self.at_error(error);
+            let items = items.entry(error.field());
+            let items = items.or_insert_with(|| quoted_items(&reader));
+            let item = quoted(error.message(), items);
+            item.unwrap_or(&reader)
+                .report_error(error, self.has(error.field()));
+        }
         errors.is_empty()
     }
 
-    /// Reports an error of a config struct that is read from the map at this reader.
-    fn report_error(&self, error: &ConfigError) {
-        let reader = self.at_error(error).at_quoted(error.message());
+    /// Reports an error of a config struct at this value. `is_written` is `true` if the file has the value.
+    fn report_error(&self, error: &ConfigError, is_written: bool) {
         let (rule, advice) = split_advice(error.message());
         let key = error.field().rsplit('.').next().unwrap_or_default();
         let message = match rule.rsplit_once(", got ") {
-            _ if self.has(error.field()) => {
-                reader.tree.quote_in(&reader.masked(rule), &reader.shown())
-            }
+            _ if is_written => self.tree.quote_in(&self.masked(rule), &self.shown()),
             // Another key of the file may forbid the default of a key that it does not have.
             Some((rule, got)) if rule.starts_with("must ") => {
                 let message = format!("{key} is {got} by default, and {rule}");
                 let help = Some(format!("set {key}"));
-                return reader.error_with_help("invalid", message, help);
+                return self.error_with_help("invalid", message, help);
             }
             Some(_) => format!("{rule} by default"),
             None if rule.starts_with("must ") => format!("{key} {rule}"),
-            None => reader.masked(rule),
+            None => self.masked(rule),
         };
         let is_range = [">", "<", "within "].iter().any(|limit| {
             let rule = rule.strip_prefix("must be ");
@@ -50,17 +55,8 @@ impl ValueReader<'_> {
         } else {
             "invalid"
         };
-        let help = advice.map(|advice| reader.masked(advice));
-        reader.error_with_help(code, message, help);
-    }
-
-    /// Returns a reader of the item of a list that `message` quotes, or of the list. Of equal items, the last one is meant,
-    /// because it repeats the first one.
-    fn at_quoted(self, message: &str) -> Self {
-        let items = self.list().into_iter();
-        let quoted = items.filter_map(|item| Some((quoted(message, &item)?, item)));
-        let last = quoted.max_by_key(|(end, _)| *end);
-        last.map_or(self, |(_, item)| item)
+        let help = advice.map(|advice| self.masked(advice));
+        self.error_with_help(code, message, help);
     }
 
     /// Reports an error of a library, whose message may end with advice.
@@ -85,15 +81,42 @@ impl ValueReader<'_> {
     }
 }
 
-/// Returns where `message` last has the value, if it does.
-fn quoted(message: &str, value: &ValueReader<'_>) -> Option<usize> {
-    let written = value.tree.as_written();
-    let written = match &value.tree.kind {
-        Kind::Scalar(Value::String(_)) => format!("\"{written}\""),
-        Kind::Scalar(Value::Number(_)) => written,
-        _ => return None,
-    };
-    message.rfind(&written).map(|start| start + written.len())
+/// Returns the items of the list at `reader` as messages quote them. Of equal items, the last one is meant, because it
+/// repeats the first one.
+fn quoted_items<'t>(reader: &ValueReader<'t>) -> HashMap<String, ValueReader<'t>> {
+    let items = reader.list().into_iter().filter_map(|item| {
+        let written = item.tree.as_written();
+        let quoted = match &item.tree.kind {
+            Kind::Scalar(Value::String(_)) => format!("\"{written}\""),
+            Kind::Scalar(Value::Number(_)) => written,
+            _ => return None,
+        };
+        Some((quoted, item))
+    });
+    items.collect()
+}
+
+/// Maximum number of quotes in a message that may be around an item.
+const MOST_QUOTES: usize = 64;
+
+/// Returns the item that `message` quotes last, if it quotes one.
+fn quoted<'i, 't>(
+    message: &str,
+    items: &'i HashMap<String, ValueReader<'t>>,
+) -> Option<&'i ValueReader<'t>> {
+    if items.is_empty() {
+        return None;
+    }
+    let quotes = message.match_indices('"').map(|(at, _)| at);
+    let quotes: Vec<_> = quotes.take(MOST_QUOTES).collect();
+    // A text in quotes may have quotes itself.
+    let texts = quotes.iter().rev().flat_map(|end| {
+        let starts = quotes.iter().filter(move |start| *start < end);
+        starts.map(move |start| *start..end + 1)
+    });
+    let words = message.split([' ', ',', ';']).rev();
+    let mut found = texts.map(|range| &message[range]).chain(words);
+    found.find_map(|text| items.get(text))
 }
 
 /// Splits the message of a library into the error and the advice after a semicolon, if there is any.

@@ -30,6 +30,9 @@ const WORDS: [&str; 14] = [
 /// Length of a word that is unlikely to be a secret, in place of a map or of a number.
 pub(super) const LONGEST_WORD: usize = 5;
 
+/// Maximum number of names that words are compared with. A file may have thousands of both.
+const MOST_COMPARISONS: usize = 200_000;
+
 /// Number of letters of which no secret consists.
 const LONGEST_LETTERS: usize = 20;
 
@@ -71,7 +74,15 @@ impl Redactor {
     pub(super) fn is_near(&self, word: &str) -> bool {
         let names = self.names.iter().map(String::as_str);
         let known = schema::vocabulary().iter().copied().chain(names);
-        self.is_known(word) || nearest_name(word, known).is_some()
+        // Without a comparison, a word is hidden.
+        self.is_known(word) || self.can_compare() && nearest_name(word, known).is_some()
+    }
+
+    /// Returns `true` if a word can be compared with all names, which then count as compared.
+    fn can_compare(&self) -> bool {
+        let compared = self.compared.get().saturating_add(self.names.len());
+        self.compared.set(compared);
+        compared <= MOST_COMPARISONS
     }
 
     fn is_like_measure(&self, text: &str) -> bool {

@@ -12,9 +12,13 @@ mod form;
 mod token;
 
 use std::{
+    cell::{Cell, RefCell},
     collections::{HashMap, HashSet},
     ops::Range,
+    rc::Rc,
 };
+
+use indexmap::IndexSet;
 
 use self::class::Class;
 use super::{
@@ -38,6 +42,20 @@ pub(super) struct Redactor {
     names: HashSet<String>,
     /// Texts in place of names that may be secrets, each as it may be shown. The longest are first.
     not_names: Vec<(String, String)>,
+    /// Number of names that words were compared with.
+    compared: Cell<usize>,
+    /// The mask of the value that was masked last.
+    last: RefCell<Option<(Position, Rc<Mask>)>>,
+}
+
+/// The parts of a value that may be shown, and the others.
+struct Mask {
+    /// The value as the file has it.
+    written: String,
+    /// The value in quotes, with stars in place of the other parts.
+    shown: String,
+    /// The other parts, and their words.
+    hidden: IndexSet<String>,
 }
 
 /// A value of the configuration.
@@ -93,27 +111,48 @@ impl Redactor {
     }
 
     fn masked_by(&self, text: &str, tree: &Tree) -> String {
-        let written = tree.as_written();
-        let hidden = self.hidden(&written, self.class(tree), true);
-        let shown = format!("\"{}\"", with_stars(&written, hidden.clone()));
+        let mask = self.mask(tree);
         let value = tree.as_text().filter(|_| tree.variables().is_some());
         let mut text = tree.redact(text.to_owned(), &|tree| self.shown(tree));
-        for whole in [Some(&*written), value].into_iter().flatten() {
-            text = text.replace(&format!("\"{whole}\""), &shown);
+        for whole in [Some(&*mask.written), value].into_iter().flatten() {
+            text = text.replace(&format!("\"{whole}\""), &mask.shown);
         }
         if text.len() > LONGEST_MESSAGE {
             let quote = text.find('"').unwrap_or_default();
             return text[..quote].to_owned() + "…";
         }
         // A message may have parts of the value, or its words in another form.
-        let parts = hidden.into_iter().map(|range| written[range].trim());
-        let parts: Vec<_> = parts.collect();
+        let hidden = mask.hidden.iter();
+        hidden.fold(text, |text, part| replaced(&text, part, &stars(part)))
+    }
+
+    /// Returns the mask of the value `tree`. A text can have thousands of mistakes, so the last mask is kept.
+    fn mask(&self, tree: &Tree) -> Rc<Mask> {
+        let written = tree.as_written();
+        let last = self.last.borrow().clone();
+        if let Some((_, mask)) =
+            last.filter(|(position, mask)| *position == tree.position && mask.written == written)
+        {
+            return mask;
+        }
+        let ranges = self.hidden(&written, self.class(tree), true);
+        let shown = format!("\"{}\"", with_stars(&written, ranges.clone()));
+        let parts = ranges.into_iter().map(|range| written[range].trim());
+        let parts: IndexSet<_> = parts.collect();
+        let value = tree.as_text().filter(|_| tree.variables().is_some());
         let of_variables = words(value.unwrap_or_default()).filter(|word| !written.contains(word));
-        let own: HashSet<_> = parts.iter().flat_map(|part| words(part)).collect();
+        let own: IndexSet<_> = parts.iter().flat_map(|part| words(part)).collect();
         let own = parts.into_iter().chain(own).chain(of_variables);
         // A short word is no secret.
         let own = own.filter(|part| part.len() > SHORT && !self.is_known(part));
-        own.fold(text, |text, part| replaced(&text, part, &stars(part)))
+        let hidden = own.map(str::to_owned).collect();
+        let mask = Rc::new(Mask {
+            written,
+            shown,
+            hidden,
+        });
+        self.last.replace(Some((tree.position, mask.clone())));
+        mask
     }
 
     /// Returns the condition `code` with stars in place of the parts that may not be shown.

@@ -135,7 +135,7 @@ impl Scanner {
         let is_in_flow = self.depth > 0;
         let is_end = |at: usize, one: char| match one {
             '{' if rest[..at].ends_with('$') => false,
-            '}' if is_variable(&rest[..at]) => false,
+            '}' if is_in_flow && is_variable(&rest[..at]) => false,
             ',' | '[' | ']' | '{' | '}' => is_in_flow,
             '#' => rest[..at].ends_with(char::is_whitespace),
             _ => false,

@@ -3,10 +3,10 @@
 //! The check reports every mistake, and returns the part of the value that has none. That part is what the struct is
 //! deserialized from.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashMap};
 
 use indexmap::IndexMap;
-use serde_json::{Map, Number, Value};
+use serde_json::{Number, Value};
 
 use super::{
     super::{
@@ -15,7 +15,7 @@ use super::{
         tree::{Kind, Tree},
         value::did_you_mean,
     },
-    EXACTLY_ONE, PARTIAL, PLANNED, alternatives, flatten, largest, resolve, rule, words,
+    EXACTLY_ONE, PARTIAL, alternatives, flatten, habit, largest, resolve, rule, unknown, words,
 };
 
 /// Checks the value at `reader` against the root schema `schema`. Returns the valid part of the value, or `None`
@@ -53,7 +53,7 @@ impl<'s> Checker<'s> {
             return self.check_choice(&flatten(self.root, alternatives), reader);
         }
         if !accepts_type(schema, reader.tree) {
-            reader.wrong_type(&type_name(schema), rewrite(schema, reader.tree));
+            reader.wrong_type(&type_name(schema), habit::value(schema, reader));
             return None;
         }
         match &reader.tree.kind {
@@ -71,8 +71,7 @@ impl<'s> Checker<'s> {
         let accepts_text = |one: &&Value| !words(one).is_empty() || accepts_type(one, reader.tree);
         if !types.iter().any(accepts_text) {
             let expected = any_of(types.into_iter().map(type_name).collect(), &[]);
-            let help = || Some("write the value here, as a variable is always a string".to_owned());
-            reader.wrong_type(&expected, rewrite(schema, reader.tree).or_else(help));
+            reader.wrong_type(&expected, habit::value(schema, reader));
         }
     }
 
@@ -116,9 +115,15 @@ impl<'s> Checker<'s> {
             .filter(|any| any.is_object());
         let names = schema.get("propertyNames");
         let mut valid = Vec::new();
+        if unknown::is_other(schema, given) {
+            unknown::report_other(schema, given, reader);
+            return None;
+        }
+        let renamed = unknown::renamed(self.root, schema, given);
         for (name, (position, value)) in given {
             let Some(schema) = keys.and_then(|keys| keys.get(name)).or(any) else {
-                report_unknown(schema, name, &reader.key(name, *position, value));
+                let key = reader.key(name, *position, value);
+                unknown::report(self.root, schema, (name, renamed), &key);
                 continue;
             };
             // A member with an invalid name still exists, so that references to it are not unknown.
@@ -132,8 +137,8 @@ impl<'s> Checker<'s> {
         }
         check_exactly_one(schema, given, reader);
         check_dependencies(schema, given, reader);
-        check_required(schema, given, reader);
-        let mut required = required(schema);
+        unknown::check_required(schema, given, renamed, reader);
+        let mut required = unknown::required(schema);
         let is_complete = required.all(|key| valid.iter().any(|(name, _)| *name == key));
         if !is_complete && schema.get(PARTIAL).is_none() {
             return None;
@@ -172,11 +177,13 @@ impl<'s> Checker<'s> {
 
 /// Reports items that an earlier one is equal to.
 fn check_unique(items: &[ValueReader<'_>]) {
-    let values: Vec<_> = items.iter().map(|item| item.tree.to_json()).collect();
-    for (index, item) in items.iter().enumerate() {
-        if let Some(first) = values[..index].iter().position(|one| *one == values[index]) {
+    let mut firsts = HashMap::new();
+    for item in items {
+        let value = item.tree.to_json().to_string();
+        let first = *firsts.entry(value).or_insert(item.position);
+        if first != item.position {
             let message = format!("duplicate item \"{}\"", item.shown());
-            item.duplicate(message, items[first].position);
+            item.duplicate(message, first);
         }
     }
 }
@@ -188,7 +195,13 @@ fn report_choice(types: &[&Value], known: &[&str], reader: &ValueReader<'_>) {
     if let Some(text) = reader.tree.as_text() {
         let mut faults = types.iter();
         let fault = faults.find_map(|one| format_fault(one, text, &Value::Null));
-        let help = did_you_mean(text, known.iter().copied()).or_else(|| fault?.help);
+        let near = did_you_mean(text, known.iter().copied());
+        let help = near.or_else(|| fault?.help);
+        let habit = |one: &&Value| {
+            let of_text = habit::text(one, text, reader);
+            of_text.or_else(|| habit::value(one, reader))
+        };
+        let help = help.or_else(|| types.iter().find_map(habit));
         reader.error_with_help("invalid", reader.expected(expected), help);
     } else if known.contains(&&*written) {
         let help = Some(format!("write \"{written}\", in quotes"));
@@ -196,12 +209,10 @@ fn report_choice(types: &[&Value], known: &[&str], reader: &ValueReader<'_>) {
         let message = format!("expected {expected}, got {got} {written}");
         reader.error_with_help("type", message, help);
     } else {
-        reader.wrong_type(&expected, None);
+        let help = types.iter().find_map(|one| habit::value(one, reader));
+        reader.wrong_type(&expected, help);
     }
 }
-
-/// Maximum number of keys that are listed for an unknown one.
-const FEW: usize = 16;
 
 /// Reports a map that has none or several of the keys of which `schema` requires exactly one.
 fn check_exactly_one<T>(schema: &Value, given: &IndexMap<String, T>, reader: &ValueReader<'_>) {
@@ -215,27 +226,6 @@ fn check_exactly_one<T>(schema: &Value, given: &IndexMap<String, T>, reader: &Va
         let last = found.last().map(|key| reader.at_key(key));
         let message = format!("expected exactly {expected}");
         last.as_ref().unwrap_or(reader).error("invalid", message);
-    }
-}
-
-/// Returns the keys that a map must have.
-fn required(schema: &Value) -> impl Iterator<Item = &str> {
-    let keys = schema.get("required").and_then(Value::as_array);
-    keys.into_iter().flatten().filter_map(Value::as_str)
-}
-
-/// Reports required keys that are missing, each with an example of a text.
-fn check_required<T>(schema: &Value, given: &IndexMap<String, T>, reader: &ValueReader<'_>) {
-    let known = |key: &str| schema.get("properties")?.get(key);
-    for key in required(schema).filter(|key| !given.contains_key(*key)) {
-        let is_misspelt =
-            |name: &String| known(name).is_none() && did_you_mean(name, [key]).is_some();
-        // The report of a misspelt key suggests the missing one.
-        if !given.keys().any(is_misspelt) {
-            let example = known(key).and_then(|schema| schema.get("examples")?.get(0)?.as_str());
-            let help = example.map(|example| format!("for example, {key}: \"{example}\""));
-            reader.error_with_help("missing", format!("missing key \"{key}\""), help);
-        }
     }
 }
 
@@ -253,31 +243,8 @@ fn check_dependencies<T>(schema: &Value, given: &IndexMap<String, T>, reader: &V
     }
 }
 
-/// Reports a key that `schema` does not have, and says so if it is planned.
-fn report_unknown<'s>(schema: &'s Value, name: &str, key: &ValueReader<'_>) {
-    let planned = schema.get(PLANNED).and_then(Value::as_object);
-    let feature = planned.and_then(|planned| planned.get(name));
-    if let Some(feature) = feature.and_then(Value::as_str) {
-        return key.not_built(feature);
-    }
-    let keys = schema.get("properties").and_then(Value::as_object);
-    let names = |map: Option<&'s Map<String, Value>>| map.into_iter().flat_map(Map::keys);
-    let keys: Vec<&str> = names(keys).map(String::as_str).collect();
-    let near = did_you_mean(name, keys.iter().copied());
-    let near = near.or_else(|| {
-        let near = did_you_mean(name, names(planned).map(String::as_str))?;
-        Some(format!("{near} It is not supported yet"))
-    });
-    let help = near.or_else(|| {
-        let are_few = (1..=FEW).contains(&keys.len());
-        are_few.then(|| format!("expected {}", any_of(Vec::new(), &keys)))
-    });
-    let name = key.redactor().key(name, key.tree);
-    key.error_with_help("unknown_key", format!("unknown key \"{name}\""), help);
-}
-
 /// Returns `true` if the type of `tree` is that of the schema. A schema without a type accepts every value.
-fn accepts_type(schema: &Value, tree: &Tree) -> bool {
+pub(super) fn accepts_type(schema: &Value, tree: &Tree) -> bool {
     let Some(expected) = schema.get("type").and_then(Value::as_str) else {
         return true;
     };
@@ -324,28 +291,6 @@ fn number_name(schema: &Value) -> String {
     }
 }
 
-/// Returns a suggestion for a value of another type than that of the schema.
-fn rewrite(schema: &Value, tree: &Tree) -> Option<String> {
-    let expected = schema.get("type")?.as_str()?;
-    let help = match (expected, &tree.kind) {
-        ("boolean", Kind::Scalar(Value::String(text))) => match text.to_lowercase().as_str() {
-            "yes" | "on" | "y" => "write true",
-            "no" | "off" | "n" => "write false",
-            _ => return None,
-        },
-        ("string", Kind::Scalar(Value::Number(_) | Value::Bool(_)))
-            if schema.get("format").is_none() =>
-        {
-            "write it in quotes"
-        }
-        ("array", Kind::Scalar(Value::String(_) | Value::Number(_))) => {
-            "put it in brackets, as in [a, b]"
-        }
-        _ => return None,
-    };
-    Some(help.to_owned())
-}
-
 /// Returns a description of a map, with its keys if they are few.
 fn map_name(schema: &Value) -> String {
     let keys = schema.get("properties").and_then(Value::as_object);
@@ -372,7 +317,7 @@ fn format_fault(schema: &Value, text: &str, limits: &Value) -> Option<Fault> {
 }
 
 /// Joins descriptions of types and words: `a map or "off"`, `one of "a", "b"`.
-fn any_of(types: Vec<String>, words: &[&str]) -> String {
+pub(super) fn any_of(types: Vec<String>, words: &[&str]) -> String {
     let quoted: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();
     let one_of = format!("one of {}", quoted.join(", "));
     // A comma ends an example, and the items of a list.
@@ -411,7 +356,9 @@ fn check_scalar(schema: &Value, reader: &ValueReader<'_>) -> bool {
 /// Returns `true` if `text` has the text format of the schema, if there is one. Reports it otherwise.
 fn check_text(schema: &Value, text: &str, reader: &ValueReader<'_>) -> bool {
     if let Some(fault) = format_fault(schema, text, schema) {
-        reader.report_fault(fault);
+        let habit = || habit::text(schema, text, reader);
+        let help = fault.help.or_else(habit);
+        reader.report_fault(Fault { help, ..fault });
         return false;
     }
     true

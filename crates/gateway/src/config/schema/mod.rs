@@ -6,6 +6,7 @@
 
 mod check;
 mod describe;
+mod habit;
 #[cfg(test)]
 mod mutation_tests;
 mod place;
@@ -15,6 +16,7 @@ mod reference;
 mod spelling;
 #[cfg(test)]
 mod tests;
+mod unknown;
 
 use std::{collections::HashSet, fmt::Display, sync::LazyLock};
 

@@ -84,14 +84,17 @@ pub(in super::super) fn override_values(
             ..Position::START
         };
         let upper = name.to_ascii_uppercase();
-        let named = targets.iter().filter(|target| target.variable == upper);
+        let named = targets.iter().filter(|target| target.variable == name);
         let wrong = match named.copied().collect::<Vec<_>>().as_slice() {
             [target] => {
                 let value = Tree::of_variable(target.scalar(value), name, position);
                 overrides.apply(tree, target, name, value)
             }
             [] => {
-                let help = contained(&upper, &targets, &others);
+                let help = match targets.iter().any(|target| target.variable == upper) {
+                    true => Some(format!("write the name in upper case: {upper}")),
+                    false => contained(&upper, &targets, &others),
+                };
                 Some(unknown(name, help, &targets, position))
             }
             several => Some(ambiguous(name, several, position)),

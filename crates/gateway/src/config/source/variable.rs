@@ -1,5 +1,7 @@
 //! References to environment variables in texts.
 
+use tower_fanout_json::template::Root;
+
 use super::{super::redact::is_plain, Environment};
 
 /// The reason why variables in a text have no value.
@@ -57,7 +59,14 @@ fn value<'v>(reference: &'v str, env: &'v Environment) -> Result<&'v str, Unset>
     };
     if !is_name(name) {
         let message = "a variable name must consist of ASCII letters, digits and \"_\"";
-        return Err(Unset::invalid(message));
+        let is_placeholder = (name.split_once('.'))
+            .is_some_and(|(root, rest)| Root::RESERVED.contains(&root) && !rest.is_empty());
+        let help =
+            is_placeholder.then(|| format!("write {{{name}}}, without \"$\", for a placeholder"));
+        return Err(Unset {
+            help,
+            ..Unset::invalid(message)
+        });
     }
     let otherwise = match otherwise.map(|otherwise| otherwise.split_at_checked(1)) {
         None => Err(Unset::missing(name, "")),

@@ -136,6 +136,8 @@ const fn is_exact(error: &Error) -> bool {
             | Error::UnknownAnchor { .. }
             | Error::NullIntoString { .. }
             | Error::Budget { .. }
+            | Error::AliasReplayLimitExceeded { .. }
+            | Error::AliasReplayStackDepthExceeded { .. }
     )
 }
 
@@ -161,6 +163,9 @@ fn describe(error: &Error) -> (String, Option<&'static str>) {
             }
             _ => TOO_MANY,
         },
+        Error::AliasReplayLimitExceeded { .. } | Error::AliasReplayStackDepthExceeded { .. } => {
+            TOO_MANY
+        }
         _ => return of_scanner(&UserMessageFormatter.format_message(error)),
     };
     (message.to_owned(), Some(help))

@@ -198,15 +198,30 @@ fn size_of_report(count: usize) -> usize {
     assert!(report.diagnostics().len() >= count);
     let column = report.diagnostics()[count - 1].position.column;
     let text = report.to_string();
-    assert!(text.contains(&format!("--> long.yaml:2:{column}\n")));
+    let is_shown = text.contains(&format!("--> long.yaml:2:{column}\n"));
+    assert_eq!(is_shown, count <= 100);
     text.len()
 }
 
 #[test]
 fn fault_j7_the_excerpt_of_a_long_line_is_short() {
-    let (small, large) = (size_of_report(100), size_of_report(1_000));
+    let (small, large) = (size_of_report(10), size_of_report(100));
     // The last columns have more digits. With the whole line for each error, the report would be 100 times as large.
     assert!(large < 11 * small, "{small} and {large} bytes");
+}
+
+#[test]
+fn fault_j7_shows_the_first_hundred_diagnostics_as_text() {
+    let (hundred, many) = (size_of_report(100), size_of_report(1_000));
+    assert!(many < hundred + 1_000, "{hundred} and {many} bytes");
+    let unknown = (0..120).map(|index| format!("k{index}: 1\n"));
+    let text = format!("{PAGE}{}", unknown.collect::<String>());
+    let report = read("many.yaml", &text);
+    assert_eq!(report.diagnostics().len(), 120);
+    let shown = report.to_string();
+    assert_eq!(shown.matches("error[unknown_key]").count(), 100);
+    assert!(shown.ends_with("note: 20 more are left out; --format json has all of them\n"));
+    assert_eq!(report.to_json().matches("unknown_key").count(), 120);
 }
 
 #[test]
@@ -250,17 +265,23 @@ fn fault_j51_overrides_have_the_types_of_their_keys() {
 
 #[test]
 fn fault_j51_two_variables_for_one_value_are_an_error() {
-    for [one, other] in [
-        ["FANOUT_SERVER__LISTEN", "FANOUT_server__listen"],
-        ["FANOUT_ROUTES__0__NAME", "FANOUT_ROUTES__MY_PAGE__NAME"],
-    ] {
-        let text = format!("# env {one}=127.0.0.1:81\n# env {other}=127.0.0.1:82\n{PAGE}");
-        let output = read("page.yaml", &text).to_string();
-        let both = format!(
-            "error[ambiguous_variable]: environment variables {one} and {other} both override"
-        );
-        assert!(output.contains(&both), "{output}");
-    }
+    let [one, other] = ["FANOUT_ROUTES__0__NAME", "FANOUT_ROUTES__MY_PAGE__NAME"];
+    let text = format!("# env {one}=127.0.0.1:81\n# env {other}=127.0.0.1:82\n{PAGE}");
+    let output = read("page.yaml", &text).to_string();
+    let both =
+        format!("error[ambiguous_variable]: environment variables {one} and {other} both override");
+    assert!(output.contains(&both), "{output}");
+}
+
+#[test]
+fn fault_j51_a_name_in_lower_case_overrides_nothing() {
+    let text = format!("# env FANOUT_server__listen=127.0.0.1:82\n{PAGE}");
+    let output = read("page.yaml", &text).to_string();
+    assert!(output.starts_with("warning[unknown_variable]"), "{output}");
+    assert!(
+        output.contains("upper case: FANOUT_SERVER__LISTEN"),
+        "{output}"
+    );
 }
 
 #[test]

@@ -30,6 +30,10 @@ impl Text for Url {
         if text.contains('#') {
             return Err(bad_url(text, "must not have a fragment"));
         }
+        // The parser takes the name of a variable for a host.
+        if text.starts_with('$') {
+            return Err(bad_url(text, &format!("expected {}", Self::EXPECTED)));
+        }
         let encoded = with_encoded_path(text).map_err(|message| bad_url(text, &message))?;
         let parsed = encoded.parse().map(Self);
         let expected = format!("expected {}", Self::EXPECTED);

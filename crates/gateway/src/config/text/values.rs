@@ -56,8 +56,12 @@ impl Text for Duration {
         let text_value: serde::de::value::StrDeserializer<'_, serde::de::value::Error> =
             text.into_deserializer();
         duration::deserialize(text_value).map_err(|_| Fault {
-            help: (text.starts_with(|first: char| first.is_ascii_digit()))
-                .then(|| "the units are ns, us, ms, s, m, h, d and w".to_owned()),
+            help: (text.starts_with(|first: char| first.is_ascii_digit())).then(|| {
+                match text.contains(',') {
+                    true => format!("write {}", text.replace(',', ".")),
+                    false => "the units are ns, us, ms, s, m, h, d and w".to_owned(),
+                }
+            }),
             ..Fault::unexpected::<Self>(text)
         })
     }

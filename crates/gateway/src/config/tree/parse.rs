@@ -15,8 +15,13 @@ use super::{
     },
     Kind, Tree,
     depth::check_depth,
+    lines::Lines,
     quoted::{parts, quote},
 };
+
+/// Maximum number of values that the aliases of a file stand for, where the start and the end of a list or a map count
+/// too. Without aliases, a file has at most as many values as it has bytes.
+const MOST_OF_ALIASES: usize = 20_000;
 
 impl Tree {
     /// Parses YAML or JSON.
@@ -27,7 +32,7 @@ impl Tree {
         check_depth(text)?;
         let read = Self::parse_only(text);
         let mut tree = read.map_err(|error| locate(error.at_tab(text), text))?;
-        let lines: Vec<&str> = text.lines().collect();
+        let lines = Lines::new(text);
         if let Some(position) = tree.tag(&lines) {
             return Err(SyntaxError {
                 position,
@@ -47,6 +52,9 @@ impl Tree {
             // reports them along with other mistakes.
             strict_booleans: true,
             duplicate_keys: DuplicateKeyPolicy::PassThrough,
+            alias_limits: serde_saphyr::alias_limits! {
+                max_total_replayed_events: MOST_OF_ALIASES,
+            },
         };
         let read: Result<Spanned<Kind>, _> = serde_saphyr::from_str_with_options(text, options);
         read.map(Self::from).map_err(SyntaxError::from)
@@ -54,7 +62,7 @@ impl Tree {
 
     /// Marks the plain scalars in this value of which YAML 1.1 and YAML 1.2 read different values, and finds the lines of
     /// the texts. `lines` are those of the file.
-    fn compare_with(&mut self, lines: &[&str]) {
+    fn compare_with(&mut self, lines: &Lines<'_>) {
         match &mut self.kind {
             Kind::Scalar(Value::String(text)) if self.indent != Some(0) => {
                 self.quote = quote(lines, self.position);
@@ -108,28 +116,32 @@ fn indent(kind: &Kind, location: Location) -> Option<usize> {
 
 /// Returns where the lines of `text` start, which is at `position` of a file: the number of characters of the text before
 /// each, and its position. Returns nothing if the file has the text in another form, such as with escapes.
-fn starts(text: &str, lines: &[&str], position: Position) -> Vec<(usize, Position)> {
+fn starts(text: &str, lines: &Lines<'_>, position: Position) -> Vec<(usize, Position)> {
     let mut starts = Vec::new();
     let mut rest = text.trim_end();
-    let mut lines = lines.iter().enumerate().skip(position.line - 1);
-    // The first line has a key before the text, and a sign or a quote.
-    let mut column = position.column;
+    let mut lines = lines.from(position);
+    // The number of characters before `rest`.
+    let mut before = 0;
     while !rest.is_empty() {
         let Some((index, line)) = lines.next() else {
             return Vec::new();
         };
         let is_first = index + 1 == position.line;
-        let content = content(line, column, is_first);
-        rest = rest.trim_start();
+        let content = content(line, is_first);
+        let skipped = rest.len() - rest.trim_start().len();
+        before += rest[..skipped].chars().count();
+        rest = &rest[skipped..];
         if !content.is_empty() {
+            let column = line[..line.trim_end().len() - content.len()]
+                .chars()
+                .count()
+                + 1;
+            let first = if is_first { position.column - 1 } else { 0 };
             starts.push((
-                text[..text.trim_end().len() - rest.len()].chars().count(),
+                before,
                 Position {
                     line: index + 1,
-                    column: line[..line.trim_end().len() - content.len()]
-                        .chars()
-                        .count()
-                        + 1,
+                    column: first + column,
                     ..position
                 },
             ));
@@ -139,17 +151,16 @@ fn starts(text: &str, lines: &[&str], position: Position) -> Vec<(usize, Positio
                 None if content == rest || ['"', '\''].into_iter().any(last) => "",
                 None => return Vec::new(),
             };
+            before += content.chars().count();
         }
-        column = 1;
     }
     starts
 }
 
-/// Returns the part of a text that a line has from `column` on. The first line may have a quote, or the sign of a block, in
-/// front of the text.
-fn content(line: &str, column: usize, is_first: bool) -> &str {
-    let own = line.char_indices().nth(column - 1);
-    let own = own.map_or("", |(start, _)| &line[start..]).trim_end();
+/// Returns the part of a text that a line has. The first line may have a quote, or the sign of a block, in front of the
+/// text.
+fn content(line: &str, is_first: bool) -> &str {
+    let own = line.trim_end();
     let own = match own.strip_prefix(['"', '\'']).filter(|_| is_first) {
         Some(quoted) => quoted,
         None if is_first && own.starts_with(['|', '>']) => "",

@@ -1,20 +1,11 @@
 //! Texts in quotes with escapes.
 
-use super::super::diagnostic::Position;
+use super::{super::diagnostic::Position, lines::Lines};
 
 /// Returns the quote at `position`, if there is one.
-pub(super) fn quote(lines: &[&str], position: Position) -> Option<char> {
-    rest(lines, position)?
-        .chars()
-        .next()
-        .filter(|one| "\"'".contains(*one))
-}
-
-/// Returns the text of the line from `position`.
-fn rest<'l>(lines: &[&'l str], position: Position) -> Option<&'l str> {
-    let line = lines.get(position.line - 1)?;
-    let (offset, _) = line.char_indices().nth(position.column - 1)?;
-    Some(&line[offset..])
+pub(super) fn quote(lines: &Lines<'_>, position: Position) -> Option<char> {
+    let first = lines.rest(position).chars().next();
+    first.filter(|one| "\"'".contains(*one))
 }
 
 /// Returns where the parts of `text` after each escape start, and the text itself: the number of characters of the text
@@ -22,21 +13,21 @@ fn rest<'l>(lines: &[&'l str], position: Position) -> Option<&'l str> {
 pub(super) fn parts(
     text: &str,
     quote: char,
-    lines: &[&str],
+    lines: &Lines<'_>,
     position: Position,
 ) -> Vec<(usize, Position)> {
-    let written: Vec<char> = rest(lines, position).unwrap_or_default().chars().collect();
     let at = |place: usize| Position {
         column: position.column + place,
         ..position
     };
+    let mut written = lines.rest(position).chars().skip(1).peekable();
     let (mut place, mut count) = (1, 0);
     let mut parts = vec![(0, at(1))];
     loop {
-        let length = match (written.get(place), written.get(place + 1)) {
+        let length = match (written.next(), written.peek()) {
             (None, _) => return Vec::new(),
-            (Some(one), Some(second)) if *one == quote && quote == '\'' && *second == quote => 2,
-            (Some(one), _) if *one == quote => break,
+            (Some('\''), Some('\'')) if quote == '\'' => 2,
+            (Some(one), _) if one == quote => break,
             (Some('\\'), Some(escape)) if quote == '"' => match escape {
                 'x' => 4,
                 'u' => 6,
@@ -45,6 +36,9 @@ pub(super) fn parts(
             },
             _ => 1,
         };
+        for _ in 1..length {
+            written.next();
+        }
         (place, count) = (place + length, count + 1);
         if length > 1 {
             parts.push((count, at(place)));

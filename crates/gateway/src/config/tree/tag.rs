@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::{super::diagnostic::Position, Kind, Tree};
+use super::{super::diagnostic::Position, Kind, Tree, lines::Lines};
 
 /// The tags of the YAML core schema, which name the type that a value has anyway.
 const CORE: [&str; 7] = [
@@ -19,7 +19,7 @@ impl Tree {
     ///
     /// The parser drops tags. In `when: !has(body.a) && tier == 'pro'`, which lacks quotes, `!has(body.a)` is a tag and
     /// `&&` an anchor, so the condition would be the rest.
-    pub(super) fn tag(&self, lines: &[&str]) -> Option<Position> {
+    pub(super) fn tag(&self, lines: &Lines<'_>) -> Option<Position> {
         let tags = tags(lines);
         if tags.is_empty() {
             return None;
@@ -50,11 +50,11 @@ impl Tree {
 
 /// Finds the words of the file that have the form of a tag. A tag is in place of a value, or before it, with anchors, ends
 /// of lines and comments in between.
-fn tags(lines: &[&str]) -> Tags {
+fn tags(lines: &Lines<'_>) -> Tags {
     let mut tags = Tags::new();
     // The tag that the next word belongs to.
     let mut open = None;
-    for (index, line) in lines.iter().enumerate() {
+    for (index, line) in lines.texts().enumerate() {
         if open.is_none() && !line.contains('!') {
             continue;
         }

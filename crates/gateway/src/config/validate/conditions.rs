@@ -6,6 +6,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
+use indexmap::IndexSet;
 use tower_fanout_json::{
     condition::{Condition, EvalError},
     template::{Found, Lookup, Reference, Root},
@@ -27,7 +28,7 @@ pub(in crate::config) fn check_conditions(
     names: &Names<'_>,
 ) {
     let known = names.tiers.keys().map(String::as_str);
-    let known: Vec<&str> = known.chain(possible.iter().copied()).collect();
+    let known: IndexSet<&str> = known.chain(possible.iter().copied()).collect();
     for (name, (node, reader)) in nodes {
         let Some(node) = node else { continue };
         let Some(condition) = &node.when else {
@@ -42,7 +43,7 @@ pub(in crate::config) fn check_conditions(
             .chain(unknown_tiers(condition, &known, reader))
             .collect();
         let never = (problems.is_empty() && has_known_tiers(condition, &known)).then(|| {
-            let tiers = (&*known, possible);
+            let tiers = (&known, possible);
             never_runs(name, node, condition, tiers, auth, &names.outcomes)
         });
         let reader = reader.at("when");
@@ -57,7 +58,7 @@ pub(in crate::config) fn check_conditions(
 }
 
 /// Returns `false` if the condition compares the tier with one whose definition has an error.
-fn has_known_tiers(condition: &Condition, known: &[&str]) -> bool {
+fn has_known_tiers(condition: &Condition, known: &IndexSet<&str>) -> bool {
     let compared = condition.tiers();
     compared.iter().all(|(tier, _)| known.contains(tier))
 }
@@ -69,14 +70,14 @@ type Problem = (&'static str, String, String);
 /// first character.
 fn unknown_tiers(
     condition: &Condition,
-    known: &[&str],
+    known: &IndexSet<&str>,
     reader: &ValueReader<'_>,
 ) -> Vec<(Problem, usize)> {
-    let is_unknown = |tier: &str| !known.contains(&tier) && !reader.may_define("tiers", tier);
+    let is_unknown = |tier: &str| !known.contains(tier) && !reader.may_define("tiers", tier);
     let compared = condition.tiers().into_iter();
     let unknown = compared.filter(|(tier, _)| is_unknown(tier));
     let problems = unknown.map(|(tier, column)| {
-        let help = known_names(tier, known.iter().copied());
+        let help = reader.known_names(tier, known.len(), known.iter().copied());
         let help = help.unwrap_or_else(|| "define it under tiers".to_owned());
         let message = format!("unknown tier \"{tier}\"");
         (("unknown_name", message, help), column)
@@ -89,7 +90,7 @@ fn never_runs(
     name: &str,
     node: &Node,
     condition: &Condition,
-    (known, possible): (&[&str], &[&str]),
+    (known, possible): (&IndexSet<&str>, &[&str]),
     auth: Option<&RouteAuth>,
     outcomes: &Outcomes,
 ) -> Option<Problem> {
@@ -99,7 +100,8 @@ fn never_runs(
     let never = !reached.is_empty() && outcomes.never_holds(condition, &reached);
     // The tier is no reason if the condition holds in no other one either.
     let compared = condition.tiers().into_iter().map(|(tier, _)| tier);
-    let others = known.iter().copied().chain(compared).chain([OTHER_TIER]);
+    // Most conditions hold in a tier that they name.
+    let others = compared.chain(known.iter().copied()).chain([OTHER_TIER]);
     let others: Vec<&str> = others.collect();
     let fails = |tier: &&str| matches!(outcomes.of(condition, tier), Some(Err(_)));
     never.then(|| {

@@ -1,5 +1,7 @@
 //! Checks the keys of calls in the plans that make the calls.
 
+use std::collections::HashMap;
+
 use tower_fanout_json::template::{Reference, Root};
 
 use super::super::{
@@ -57,11 +59,16 @@ fn keys<'n, 'f>(
     names: &Names<'n>,
 ) -> Vec<(&'n str, &'n KeyTemplate, ValueReader<'f>)> {
     let own = (&*node.downstream, reader.at("downstream"));
-    let steps = reader.items("fallback");
+    let mut steps = HashMap::new();
+    for step in reader.items("fallback") {
+        let service = step.at("service");
+        if let Some(name) = service.tree.as_text() {
+            steps.entry(name).or_insert(service);
+        }
+    }
     let fallbacks = node.fallback_services().map(move |name| {
-        let step = steps.iter().map(|step| step.at("service"));
-        let mut step = step.filter(|service| service.tree.as_text() == Some(name));
-        (name, step.next().unwrap_or_else(|| reader.at("fallback")))
+        let step = steps.get(name).cloned();
+        (name, step.unwrap_or_else(|| reader.at("fallback")))
     });
     let called = [own].into_iter().chain(fallbacks);
     called

@@ -1,6 +1,9 @@
 //! Detects merge conflicts: members that the configuration declares for more than one node.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    rc::Rc,
+};
 
 use serde_json::{Map, Value};
 use tower_fanout::Strategy;
@@ -24,18 +27,26 @@ pub(in crate::config) fn check_conflicts(
         .filter_map(|(name, (node, _))| Some((&**name, node.as_ref()?)))
         .collect();
     let filters = known.iter().map(|(name, node)| (*name, &node.filter));
-    let declared = aggregate.merge.declared_conflicts(filters.clone());
+    let declared = aggregate.merge.declared_conflicts(filters);
     check_fallbacks(aggregate, nodes, &known, &declared);
-    for conflict in declared {
-        for (index, second) in conflict.nodes.iter().enumerate().skip(1) {
-            let before = &conflict.nodes[..index];
-            let always =
-                |first: &&String| !choose && together(nodes, aggregate.strategy, first, second);
+    let mut always = Always::new(nodes, aggregate.strategy);
+    let mut readers = HashMap::new();
+    for conflict in &declared {
+        // The first node for each group of nodes that always run together.
+        let mut firsts = HashMap::new();
+        for (index, second) in conflict.nodes.iter().enumerate() {
             // A pair that always runs together conflicts in every run, which is an error.
             // Otherwise the conflict is only possible, which is a warning.
-            let certain = before.iter().find(always);
-            let first = certain.unwrap_or(&before[0]);
-            report(nodes, &conflict.key, [first, second], certain.is_some());
+            let group = always.group(second).filter(|_| !choose);
+            let first = group.map(|group| *firsts.entry(group).or_insert(second));
+            let certain = first.filter(|first| *first != second);
+            if index > 0 {
+                let first = certain.unwrap_or(&conflict.nodes[0]);
+                let names = readers
+                    .entry(&**second)
+                    .or_insert_with(|| new_names(nodes, second));
+                report(names, &conflict.key, [first, second], certain.is_some());
+            }
         }
     }
 }
@@ -50,31 +61,48 @@ fn check_fallbacks(
     let fixed = known.iter().flat_map(|(name, node)| {
         let steps = node.fallback.iter().enumerate();
         steps.filter_map(move |(index, step)| match &step.target {
-            FallbackTarget::Static(answer) => Some((*name, index, members(answer)?)),
+            FallbackTarget::Static(answer) => {
+                Some((format!("\0{name}\0{index}"), members(answer)?))
+            }
             FallbackTarget::Service(_) => None,
         })
     });
     let fixed: Vec<_> = fixed.collect();
-    for (place, (name, index, own)) in fixed.iter().enumerate() {
-        let others = known.iter().map(|(other, node)| (*other, &node.filter));
-        let others = others.chain(
-            fixed[..place]
-                .iter()
-                .map(|(other, _, filter)| (*other, filter)),
-        );
-        let others = others.filter(|(other, _)| other != name);
-        let all = others.chain([(*name, own)]);
-        for conflict in aggregate.merge.declared_conflicts(all) {
-            let is_known = declared.iter().any(|other| other.key == conflict.key);
-            let [other, .., last] = conflict.nodes.as_slice() else {
-                continue;
+    let filters = known.iter().map(|(name, node)| (*name, &node.filter));
+    let fallbacks = fixed.iter().map(|(label, filter)| (&**label, filter));
+    let declared: HashSet<_> = declared.iter().map(|conflict| &*conflict.key).collect();
+    for conflict in aggregate.merge.declared_conflicts(filters.chain(fallbacks)) {
+        if declared.contains(&*conflict.key) {
+            continue;
+        }
+        let owners = conflict.nodes.iter().map(|label| owner(label));
+        let owners: Vec<_> = owners.collect();
+        let (first, _) = owners[0];
+        let second = owners
+            .iter()
+            .map(|(name, _)| *name)
+            .position(|name| name != first);
+        for (place, (name, index)) in owners.iter().enumerate() {
+            let other = match *name == first {
+                true => second
+                    .filter(|second| *second < place)
+                    .map(|second| owners[second].0),
+                false => Some(first),
             };
-            if is_known || last != name {
-                continue;
+            if let (Some(index), Some(other)) = (index, other) {
+                report_fallback(nodes, (name, *index), other, &conflict.key);
             }
-            report_fallback(nodes, (name, *index), other, &conflict.key);
         }
     }
+}
+
+/// Returns the node and the index of the fallback with a label, or the node with a name.
+fn owner(label: &str) -> (&str, Option<usize>) {
+    let fallback = label.strip_prefix('\0').and_then(|rest| {
+        let (name, index) = rest.rsplit_once('\0')?;
+        Some((name, index.parse().ok()))
+    });
+    fallback.unwrap_or((label, None))
 }
 
 /// Warns about the member `key` of a fallback that another node has too.
@@ -97,19 +125,35 @@ fn members(answer: &Json) -> Option<FieldFilter> {
     FieldFilter::new(filter).ok()
 }
 
-/// Reports a conflict where the second node declares `key`: an error if `certain`, else a warning.
-fn report(nodes: &Nodes<'_, '_>, key: &str, [first, second]: [&str; 2], certain: bool) {
-    let Some((_, reader)) = nodes.get(second) else {
-        return;
-    };
+/// Returns the values of `response` that give members of a node their names, from `rename` or from `allow`, by the names.
+/// Returns the place of others too.
+fn new_names<'f>(
+    nodes: &Nodes<'_, 'f>,
+    node: &str,
+) -> (HashMap<&'f str, ValueReader<'f>>, ValueReader<'f>) {
+    let (_, reader) = &nodes[node];
     let response = reader.at("response");
-    let is_new = |value: &ValueReader<'_>| value.tree.as_text() == Some(key);
-    // The conflicting name comes either from `rename` or from `allow`.
     let renamed = response.members("rename").into_iter();
-    let renamed = renamed.map(|(_, value)| value).find(is_new);
-    let allowed = || response.items("allow").into_iter().find(is_new);
-    let reader = renamed.or_else(allowed);
-    let reader = reader.unwrap_or_else(|| response.at("allow"));
+    let all = renamed
+        .map(|(_, value)| value)
+        .chain(response.items("allow"));
+    let mut names = HashMap::new();
+    for value in all {
+        if let Some(name) = value.tree.as_text() {
+            names.entry(name).or_insert(value);
+        }
+    }
+    (names, response.at("allow"))
+}
+
+/// Reports a conflict where the second node declares `key`: an error if `certain`, else a warning.
+fn report(
+    (names, otherwise): &(HashMap<&str, ValueReader<'_>>, ValueReader<'_>),
+    key: &str,
+    [first, second]: [&str; 2],
+    certain: bool,
+) {
+    let reader = names.get(key).unwrap_or(otherwise);
     let set = if certain { "both set" } else { "may both set" };
     let message = format!("\"{first}\" and \"{second}\" {set} \"{key}\" in the merged response");
     let message = reader.masked(&message);
@@ -121,45 +165,80 @@ fn report(nodes: &Nodes<'_, '_>, key: &str, [first, second]: [&str; 2], certain:
     }
 }
 
-/// Returns `true` if every successful run includes both nodes or neither.
-fn together(nodes: &Nodes<'_, '_>, strategy: Strategy, first: &str, second: &str) -> bool {
-    let always = |name| {
-        let required = match strategy {
+/// The nodes that every successful run includes, for the callers of the same tiers.
+struct Always<'n, 'm, 'f> {
+    nodes: &'n Nodes<'m, 'f>,
+    strategy: Strategy,
+    required: HashSet<&'n str>,
+    /// The groups of nodes, by their names.
+    groups: HashMap<String, Option<Group>>,
+}
+
+/// The tier restrictions of a node and of its transitive dependencies.
+type Group = Rc<BTreeSet<BTreeSet<String>>>;
+
+impl<'n, 'm, 'f> Always<'n, 'm, 'f> {
+    fn new(nodes: &'n Nodes<'m, 'f>, strategy: Strategy) -> Self {
+        Self {
+            nodes,
+            strategy,
+            required: required(nodes),
+            groups: HashMap::new(),
+        }
+    }
+
+    /// Returns the group of the nodes that every successful run includes if it includes this one, or `None` if a successful
+    /// run may lack the node.
+    fn group(&mut self, name: &str) -> Option<Group> {
+        if let Some(known) = self.groups.get(name) {
+            return known.clone();
+        }
+        let is_required = match self.strategy {
             Strategy::First | Strategy::Quorum(_) => false,
             Strategy::All => true,
-            _ => is_required(nodes, name),
+            _ => self.required.contains(name),
         };
-        let mut needed = needs(nodes, name);
-        required && needed.all(|(_, node)| node.when.is_none())
-    };
-    always(first) && always(second) && tiers(nodes, first) == tiers(nodes, second)
+        let needed: Vec<_> = match is_required {
+            true => needs(self.nodes, vec![name]).collect(),
+            false => Vec::new(),
+        };
+        let is_always = is_required && needed.iter().all(|(_, node)| node.when.is_none());
+        let group = is_always.then(|| {
+            let restricted = needed.iter().filter(|(_, node)| !node.tiers.is_empty());
+            Rc::new(
+                restricted
+                    .map(|(_, node)| node.tiers.iter().cloned().collect())
+                    .collect(),
+            )
+        });
+        self.groups.insert(name.to_owned(), group.clone());
+        group
+    }
 }
 
-/// Returns `true` if the node or one of its transitive dependents is required.
-pub(super) fn is_required(nodes: &Nodes<'_, '_>, name: &str) -> bool {
-    let mut required = nodes
+/// Returns the names of the nodes that are required, or that a required node needs.
+pub(super) fn required<'n>(nodes: &'n Nodes<'_, '_>) -> HashSet<&'n str> {
+    let required = nodes
         .iter()
         .filter(|(_, (node, _))| node.as_ref().is_some_and(|node| node.required));
-    required.any(|(dependent, _)| needs(nodes, dependent).any(|(needed, _)| needed == name))
-}
-
-/// Returns the tier restrictions of a node and of its transitive dependencies.
-fn tiers<'n>(nodes: &'n Nodes<'_, '_>, name: &'n str) -> BTreeSet<BTreeSet<&'n str>> {
-    let restricted = needs(nodes, name).filter(|(_, node)| !node.tiers.is_empty());
-    restricted
-        .map(|(_, node)| node.tiers.iter().map(String::as_str).collect())
+    let required = required.map(|(name, _)| name.as_str());
+    needs(nodes, required.collect())
+        .map(|(name, _)| name)
         .collect()
 }
 
-/// Returns a node and its transitive required dependencies, without those that have errors.
-fn needs<'n>(nodes: &'n Nodes<'_, '_>, name: &'n str) -> impl Iterator<Item = (&'n str, &'n Node)> {
-    let mut found = vec![name];
+/// Returns the nodes `found` and their transitive required dependencies, without those that have errors.
+fn needs<'n>(
+    nodes: &'n Nodes<'_, '_>,
+    mut found: Vec<&'n str>,
+) -> impl Iterator<Item = (&'n str, &'n Node)> {
+    let mut seen: HashSet<&str> = found.iter().copied().collect();
     let mut next = 0;
     while let Some(name) = found.get(next) {
         next += 1;
         let node = nodes.get(*name).and_then(|(node, _)| node.as_ref());
         for dependency in node.iter().flat_map(|node| &node.depends_on) {
-            if !dependency.optional && !found.contains(&&*dependency.node) {
+            if !dependency.optional && seen.insert(&dependency.node) {
                 found.push(&dependency.node);
             }
         }

@@ -1,5 +1,7 @@
 //! Finds nodes that need what no request has, routes that never fail, and definitions that nothing uses.
 
+use std::collections::HashSet;
+
 use http::Method;
 use indexmap::IndexMap;
 use tower_fanout::Strategy;
@@ -9,7 +11,7 @@ use super::super::{
     Config, FallbackTarget, Node, PlanConfig, RouteAuth, aggregate::Aggregate, check::Nodes,
     locate::placeholder, reader::ValueReader,
 };
-use super::{conditions::Outcomes, merge::is_required, tiers::admits};
+use super::{conditions::Outcomes, merge::required, tiers::admits};
 
 /// Reports nodes that need a claim on a route without tokens. `auth` is that of the route.
 pub(in crate::config) fn check_claims(nodes: &Nodes<'_, '_>, auth: Option<&RouteAuth>) {
@@ -35,12 +37,13 @@ pub(in crate::config) fn check_claims(nodes: &Nodes<'_, '_>, auth: Option<&Route
 /// Reports values that must be text and an object at once: a node, or all nodes that each request needs, insert the
 /// value as text, and a member of it that has no default. `choose` is `true` if a request may select the nodes.
 pub(in crate::config) fn check_texts(nodes: &Nodes<'_, '_>, aggregate: &Aggregate, choose: bool) {
+    let required = required(nodes);
     let is_needed = |name: &str, node: &Node| {
         let is_chosen = match aggregate.strategy {
-            Strategy::All => node.tiers.is_empty() || is_required(nodes, name),
+            Strategy::All => node.tiers.is_empty() || required.contains(name),
             // A strategy that counts requires no single node.
             Strategy::First | Strategy::Quorum(_) => false,
-            _ => is_required(nodes, name),
+            _ => required.contains(name),
         };
         !choose && node.when.is_none() && is_chosen
     };
@@ -126,17 +129,17 @@ pub(in crate::config) fn check_failures(
         .iter()
         .filter_map(|(name, (node, _))| Some((&**name, node.as_ref()?)));
     let known: Vec<(&str, &Node)> = known.collect();
-    let is_sink = |name: &str| {
-        let mut dependencies = known.iter().flat_map(|(_, node)| &node.depends_on);
-        !dependencies.any(|dependency| dependency.node == name)
-    };
+    let dependencies = known.iter().flat_map(|(_, node)| &node.depends_on);
+    let dependencies: HashSet<_> = dependencies.map(|one| one.node.as_str()).collect();
+    let is_sink = |name: &str| !dependencies.contains(name);
     let answering = |counts: &dyn Fn(&str) -> bool| {
         let counted = known.iter().filter(|(name, _)| counts(name));
         counted
             .filter(|(_, node)| always_answers(node, possible, outcomes))
             .count()
     };
-    let required = |name: &str| is_required(nodes, name);
+    let required = required(nodes);
+    let required = |name: &str| required.contains(name);
     let needed = known.iter().filter(|(name, _)| required(name)).count();
     let never_fails = match aggregate.strategy {
         Strategy::All => answering(&|_| true) == nodes.len(),
@@ -177,10 +180,10 @@ fn always_answers(node: &Node, possible: &[&str], outcomes: &Outcomes) -> bool {
 pub(in crate::config) fn check_unused(reader: &ValueReader<'_>, config: &Config) {
     let plans: Vec<&PlanConfig> = config.plans().collect();
     let nodes = || plans.iter().flat_map(|plan| plan.nodes.values());
-    let downstreams: Vec<&str> = nodes()
+    let downstreams: HashSet<&str> = nodes()
         .flat_map(|node| node.fallback_services().chain([&*node.downstream]))
         .collect();
-    let providers: Vec<&str> = (plans.iter().filter_map(|plan| plan.auth.as_ref()))
+    let providers: HashSet<&str> = (plans.iter().filter_map(|plan| plan.auth.as_ref()))
         .flat_map(|auth| auth.jwt.iter().map(String::as_str))
         .collect();
     let downstream_keys = keys(reader, "downstreams");
@@ -188,7 +191,7 @@ pub(in crate::config) fn check_unused(reader: &ValueReader<'_>, config: &Config)
         let (_, policy) = downstream.tree.members()?.get("policy")?;
         policy.as_text()
     });
-    let policies: Vec<&str> = policies.collect();
+    let policies: HashSet<&str> = policies.collect();
     for (key, used, what) in [
         ("downstreams", downstreams, "no node calls the downstream"),
         ("policies", policies, "no downstream has the policy"),
@@ -199,7 +202,7 @@ pub(in crate::config) fn check_unused(reader: &ValueReader<'_>, config: &Config)
         ),
     ] {
         for (name, reader) in keys(reader, key) {
-            if !used.contains(&name.as_str()) {
+            if !used.contains(name.as_str()) {
                 reader.warning(
                     "unused",
                     format!("{what} \"{name}\""),

@@ -1,5 +1,7 @@
 //! Finds nodes that no caller can run, because of tiers, conditions and dependencies together.
 
+use std::collections::{HashMap, HashSet};
+
 use indexmap::IndexMap;
 use tower_fanout::Strategy;
 
@@ -41,11 +43,11 @@ pub(in crate::config) fn check_dependencies(
     possible: &[&str],
     outcomes: &Outcomes,
 ) -> bool {
-    let runs: Vec<Vec<&str>> = possible
-        .iter()
-        .map(|tier| running(nodes, tier, outcomes))
+    let tiers = possible.iter();
+    let runs: HashSet<&str> = tiers
+        .flat_map(|tier| running(nodes, tier, outcomes))
         .collect();
-    let runs = |name: &str| runs.iter().any(|running| running.contains(&name));
+    let runs = |name: &str| runs.contains(name);
     for (name, (node, reader)) in nodes {
         let Some(node) = node else { continue };
         let alone = possible.iter().any(|tier| runs_alone(node, tier, outcomes));
@@ -91,23 +93,26 @@ pub(in crate::config) fn check_quorum_of_tiers(
 }
 
 /// Returns the nodes that can run for callers in `tier`, whatever else the request has.
-fn running<'n>(nodes: &'n Nodes<'_, '_>, tier: &str, outcomes: &Outcomes) -> Vec<&'n str> {
-    let alone = nodes.iter().filter(|(_, (node, _))| {
-        node.as_ref()
-            .is_some_and(|node| runs_alone(node, tier, outcomes))
-    });
-    let mut running: Vec<&str> = alone.map(|(name, _)| name.as_str()).collect();
-    // A node that stops running can stop those that depend on it, in any order of declaration.
-    loop {
-        let before = running.clone();
-        running.retain(|name| {
-            let node = nodes[*name].0.iter();
-            node.flat_map(needed).all(|other| before.contains(&other))
-        });
-        if running.len() == before.len() {
-            return running;
-        }
+fn running<'n>(nodes: &'n Nodes<'_, '_>, tier: &str, outcomes: &Outcomes) -> HashSet<&'n str> {
+    let known = || {
+        nodes
+            .iter()
+            .filter_map(|(name, (node, _))| Some((name.as_str(), node.as_ref()?)))
+    };
+    let alone = known().filter(|(_, node)| runs_alone(node, tier, outcomes));
+    let mut running: HashSet<&str> = alone.map(|(name, _)| name).collect();
+    let mut dependents: HashMap<&str, Vec<&str>> = HashMap::new();
+    for (name, node) in known() {
+        needed(node).for_each(|other| dependents.entry(other).or_default().push(name));
     }
+    // A node that does not run stops those that depend on it.
+    let others = dependents.keys().copied();
+    let mut stopped: Vec<&str> = others.filter(|name| !running.contains(name)).collect();
+    while let Some(name) = stopped.pop() {
+        let dependents = dependents.get(name).into_iter().flatten();
+        stopped.extend(dependents.copied().filter(|name| running.remove(name)));
+    }
+    running
 }
 
 /// Returns the names of the nodes without which `node` does not run.
