@@ -22,7 +22,7 @@ use bytes::{Buf, Bytes};
 
 use self::scan::Long;
 pub(crate) use self::scan::{
-    Items, depth, is_white, members, quoted, string_end, unescaped, value_end,
+    Items, depth, is_plain, is_white, members, quoted, string_end, unescaped, value_end,
 };
 
 /// Maximum nesting depth of a [`Json`] value: the largest number of brackets and braces that are open at

@@ -42,6 +42,12 @@ fn plain_end(text: &[u8], at: usize) -> usize {
     find(text, at, |word| word::special(word) & !word)
 }
 
+/// Returns `true` if `text` is the same within a JSON string, without escapes.
+#[inline]
+pub(crate) fn is_plain(text: &str) -> bool {
+    plain_end(text.as_bytes(), 0) == text.len()
+}
+
 /// Returns the index after the closing quote of the string whose first character is at `at`.
 #[inline]
 pub(crate) fn string_end(text: &[u8], mut at: usize) -> usize {

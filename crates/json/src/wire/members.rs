@@ -2,6 +2,8 @@
 
 use std::{io::Write, time::Duration};
 
+use crate::check::is_plain;
+
 /// The name of a member, as it is written.
 #[derive(Clone, Copy)]
 pub(super) struct Name(pub(super) &'static str);
@@ -28,6 +30,8 @@ impl<'o> Members<'o> {
         members.0.push(b'}');
     }
 
+    // Inlined, so that the length of the name is known.
+    #[inline(always)]
     fn name(&mut self, name: Name) -> &mut Vec<u8> {
         self.separate();
         push(self.0, name.0);
@@ -42,6 +46,7 @@ impl<'o> Members<'o> {
         self.0
     }
 
+    #[inline]
     fn separate(&mut self) {
         // No value ends with this brace.
         if !self.0.ends_with(b"{") {
@@ -54,6 +59,7 @@ impl<'o> Members<'o> {
     }
 
     /// Writes a text of the code, which must need no escapes.
+    #[inline(always)]
     pub(super) fn constant(&mut self, name: Name, value: &'static str) {
         push_between_quotes(self.name(name), value);
     }
@@ -70,17 +76,19 @@ impl<'o> Members<'o> {
         out.push(b']');
     }
 
+    #[inline(always)]
     pub(super) fn flag(&mut self, name: Name, value: bool) {
         self.word(name, if value { "true" } else { "false" });
     }
 
-    pub(super) fn number(&mut self, name: Name, value: impl itoa::Integer) {
-        push(self.name(name), itoa::Buffer::new().format(value));
+    #[inline(always)]
+    pub(super) fn number(&mut self, name: Name, value: impl TryInto<u64>) {
+        push_number(self.name(name), value.try_into().unwrap_or(u64::MAX));
     }
 
     /// Writes the number of milliseconds, with microsecond precision.
     pub(super) fn millis(&mut self, name: Name, value: Duration) {
-        self.number(name, u64::try_from(value.as_millis()).unwrap_or(u64::MAX));
+        self.number(name, value.as_millis());
         let micros = value.subsec_micros() % 1_000;
         if micros > 0 {
             // The leading 1 keeps the zeros after the point.
@@ -105,6 +113,7 @@ impl<'o> Members<'o> {
         self.name(name).extend_from_slice(value);
     }
 
+    #[inline(always)]
     fn word(&mut self, name: Name, word: &str) {
         push(self.name(name), word);
     }
@@ -118,6 +127,14 @@ fn push(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
+fn push_number(out: &mut Vec<u8>, value: u64) {
+    match u8::try_from(value) {
+        // Most numbers are counts below ten.
+        Ok(digit @ 0..10) => out.push(b'0' + digit),
+        _ => push(out, itoa::Buffer::new().format(value)),
+    }
+}
+
 /// Appends `text` as a JSON string. It must need no escapes.
 fn push_between_quotes(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
@@ -127,13 +144,7 @@ fn push_between_quotes(out: &mut Vec<u8>, text: &str) {
 
 /// Appends `text` as a JSON string.
 fn push_quoted(out: &mut Vec<u8>, text: &str) {
-    let is_plain = |byte: &u8| *byte >= b' ' && !matches!(byte, b'"' | b'\\');
-    // Without an early end, several bytes are compared at once.
-    if text
-        .as_bytes()
-        .iter()
-        .fold(true, |all, byte| all & is_plain(byte))
-    {
+    if is_plain(text) {
         push_between_quotes(out, text);
     } else {
         push(out, &serde_json::Value::from(text).to_string());
