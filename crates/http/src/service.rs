@@ -12,7 +12,8 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::Either;
 use http::{Request, Response};
-use tower::{Service, ServiceExt, util::Oneshot};
+use tower::Service;
+use tower_fanout_layers::oneshot::Oneshot;
 
 /// A layer that edits requests.
 pub(crate) trait RequestEdit<R> {
@@ -69,10 +70,10 @@ pub type CheckFuture<S, B> = Either<
     Oneshot<S, Request<B>>,
 >;
 
-/// Returns `response` if it is there, and else calls a clone of `inner`.
+/// Returns `response` if it is there, and else calls `inner`, or a clone of it that becomes ready later.
 pub(crate) fn respond_or_call<S, B>(
     response: Option<S::Response>,
-    inner: &S,
+    inner: &mut S,
     request: Request<B>,
 ) -> CheckFuture<S, B>
 where
@@ -80,7 +81,7 @@ where
 {
     match response {
         Some(response) => Either::Left(ready(Ok(response))),
-        None => Either::Right(inner.clone().oneshot(request)),
+        None => Either::Right(Oneshot::start(inner, request)),
     }
 }
 
@@ -100,6 +101,6 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let response = self.layer.check(&mut request);
-        respond_or_call(response, &self.inner, request)
+        respond_or_call(response, &mut self.inner, request)
     }
 }

@@ -237,7 +237,7 @@ mod histogram;
 mod labels;
 pub mod latencies;
 pub mod layer_error;
-mod oneshot;
+pub mod oneshot;
 pub mod panic;
 pub mod per_key;
 pub mod permit_scope;

@@ -1,6 +1,7 @@
-//! A future that waits until a service is ready and then calls it, without an allocation.
+//! [`Oneshot`], a future that calls a service once it is ready, without an allocation.
 
 use std::{
+    fmt,
     future::Future,
     mem,
     pin::Pin,
@@ -11,12 +12,34 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 pin_project! {
-    /// Waits until a service is ready, then calls it.
+    /// The future of one call of a service, which first waits until the service is ready.
     ///
     /// A layer that may skip its inner service must not reserve that service's readiness in `poll_ready`.
-    /// Such a layer polls for readiness here, after the decision to call.
+    /// Such a layer polls for readiness here, after the decision to call. The `Oneshot` of tower moves service and
+    /// request into the future; [`start`](Self::start) calls a service that is ready, as most are, at once.
+    ///
+    /// ```
+    /// use tower::service_fn;
+    /// use tower_fanout_layers::oneshot::Oneshot;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let mut double = service_fn(|number: u32| async move { Ok::<_, ()>(2 * number) });
+    /// assert_eq!(Oneshot::start(&mut double, 21).await, Ok(42));
+    /// # }
+    /// ```
+    pub struct Oneshot<S, Req>
+    where
+        S: Service<Req>,
+    {
+        #[pin]
+        state: State<S, Req>,
+    }
+}
+
+pin_project! {
     #[project = Projected]
-    pub(crate) enum Oneshot<S, Req>
+    enum State<S, Req>
     where
         S: Service<Req>,
     {
@@ -29,29 +52,34 @@ pin_project! {
 impl<S: Service<Req>, Req> Oneshot<S, Req> {
     /// Creates a future that calls `service` once it is ready.
     pub(crate) fn new(service: S, request: Req) -> Self {
-        Self::Waiting {
-            service,
-            request: Some(request),
+        let request = Some(request);
+        Self {
+            state: State::Waiting { service, request },
         }
     }
 
     /// Creates a future that ends with `error`.
     pub(crate) fn failed(error: S::Error) -> Self {
-        Self::Failed { error: Some(error) }
+        Self {
+            state: State::Failed { error: Some(error) },
+        }
     }
 
     /// Calls `service` at once if it is ready, which saves a clone.
     ///
     /// If `service` is not ready, the polled instance moves into the future, since it may have a place in a
-    /// queue. A fresh clone replaces it.
+    /// queue. A fresh clone replaces it. The future ends with the error of a service that fails to become ready. A
+    /// panic of the service may reach the caller of this method.
     #[inline(always)]
-    pub(crate) fn start(service: &mut S, request: Req) -> Self
+    pub fn start(service: &mut S, request: Req) -> Self
     where
         S: Clone,
     {
         match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(())) => Self::Called {
-                future: service.call(request),
+            Poll::Ready(Ok(())) => Self {
+                state: State::Called {
+                    future: service.call(request),
+                },
             },
             Poll::Ready(Err(error)) => Self::failed(error),
             Poll::Pending => {
@@ -66,26 +94,28 @@ impl<S: Service<Req>, Req> Oneshot<S, Req> {
     /// Returns `true` while the service is not called yet.
     #[inline(always)]
     pub(crate) const fn is_waiting(&self) -> bool {
-        matches!(self, Self::Waiting { .. })
+        matches!(self.state, State::Waiting { .. })
     }
 
     /// Waits until the service is ready, or has failed to become ready. Does not call the service.
-    pub(crate) fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if let Projected::Waiting { service, .. } = self.as_mut().project() {
+    pub(crate) fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.project().state;
+        if let Projected::Waiting { service, .. } = state.as_mut().project() {
             if let Err(error) = ready!(service.poll_ready(cx)) {
-                self.set(Self::failed(error));
+                state.set(State::Failed { error: Some(error) });
             }
         }
         Poll::Ready(())
     }
 
     /// Calls the service, which is ready. Has no effect on a service that was called or has failed.
-    fn call(mut self: Pin<&mut Self>) {
-        if let Projected::Waiting { service, request } = self.as_mut().project() {
+    fn call(self: Pin<&mut Self>) {
+        let mut state = self.project().state;
+        if let Projected::Waiting { service, request } = state.as_mut().project() {
             // The state changes below, so the request is taken only once.
             let request = request.take().expect("request already sent");
             let future = service.call(request);
-            self.set(Self::Called { future });
+            state.set(State::Called { future });
         }
     }
 }
@@ -96,7 +126,7 @@ impl<S: Service<Req>, Req> Future for Oneshot<S, Req> {
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            match self.as_mut().project() {
+            match self.as_mut().project().state.project() {
                 Projected::Waiting { .. } => {
                     ready!(self.as_mut().poll_ready(cx));
                     self.as_mut().call();
@@ -108,5 +138,11 @@ impl<S: Service<Req>, Req> Future for Oneshot<S, Req> {
                 }
             }
         }
+    }
+}
+
+impl<S: Service<Req>, Req> fmt::Debug for Oneshot<S, Req> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Oneshot").finish_non_exhaustive()
     }
 }

@@ -3,7 +3,12 @@
 mod builder;
 mod node_order_cache;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    future::ready,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
 
 use tokio::time::Instant;
 use tower::{Service, ServiceExt};
@@ -63,7 +68,7 @@ impl<Req> BoundNode<Req> {
                 *call = facts();
                 call.key = own.or_else(|| call.key.take());
             }
-            Ok(call::start(service.clone().oneshot(request)))
+            Ok(start_call(service.clone(), request))
         };
         Self {
             start: Box::new(start),
@@ -109,6 +114,24 @@ impl<Req> BoundNode<Req> {
     pub fn downstream(mut self, profile: Profile) -> Self {
         self.profile = Some(Box::new(profile));
         self
+    }
+}
+
+/// Calls `service` at once if it is ready, as most are, so that the call has room for neither service nor request.
+fn start_call<S, R>(mut service: S, request: R) -> BoxErasedCall
+where
+    S: Service<R> + Send + 'static,
+    S::Response: Send + Sync + 'static,
+    S::Error: Into<BranchError>,
+    S::Future: Send + 'static,
+    R: Send + 'static,
+{
+    match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Ok(())) => call::start(service.call(request)),
+        Poll::Ready(Err(error)) => {
+            call::start(ready(Err::<S::Response, BranchError>(error.into())))
+        }
+        Poll::Pending => call::start(service.oneshot(request)),
     }
 }
 

@@ -184,7 +184,7 @@ where
             }
             Err(failure) => Some(self.shared.refuse(failure, request.extensions())),
         };
-        Either::Left(respond_or_call(response, &self.inner, request))
+        Either::Left(respond_or_call(response, &mut self.inner, request))
     }
 }
 

@@ -10,8 +10,8 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use pin_project_lite::pin_project;
-use tower::{Layer, Service, ServiceExt, util::Oneshot};
-use tower_fanout_layers::{AsRejection, panic};
+use tower::{Layer, Service};
+use tower_fanout_layers::{AsRejection, oneshot::Oneshot, panic};
 
 use super::{Code, Problem};
 use crate::correlation::CorrelationId;
@@ -63,14 +63,15 @@ where
     type Future = ResponseFuture<Oneshot<S, Request<ReqBody>>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // Errors of the inner `poll_ready` become problems too, as `oneshot` calls it.
+        // Errors of the inner `poll_ready` become problems too, as `Oneshot` calls it.
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         ResponseFuture {
             id: request.extensions().get().cloned(),
-            inner: self.inner.clone().oneshot(request),
+            // A clone, because a service that has panicked must not be called again.
+            inner: panic::catch(|| Oneshot::start(&mut self.inner.clone(), request)).ok(),
         }
     }
 }
@@ -78,8 +79,9 @@ where
 pin_project! {
     /// The future of [`ProblemService`].
     pub struct ResponseFuture<F> {
+        // `None` if the call has panicked.
         #[pin]
-        inner: F,
+        inner: Option<F>,
         id: Option<CorrelationId>,
     }
 }
@@ -95,11 +97,12 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         // The inner future is not polled again after a panic, so no broken state becomes visible.
-        let problem = match panic::catch(|| this.inner.poll(cx)) {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(Ok(response))) => return Poll::Ready(Ok(response)),
-            Ok(Poll::Ready(Err(error))) => error.into(),
-            Err(_) => Problem::new(Code::Internal),
+        let inner = this.inner.as_pin_mut();
+        let problem = match inner.map(|inner| panic::catch(|| inner.poll(cx))) {
+            Some(Ok(Poll::Pending)) => return Poll::Pending,
+            Some(Ok(Poll::Ready(Ok(response)))) => return Poll::Ready(Ok(response)),
+            Some(Ok(Poll::Ready(Err(error)))) => error.into(),
+            Some(Err(_)) | None => Problem::new(Code::Internal),
         };
         Poll::Ready(Ok(problem.into_response(this.id.as_ref())))
     }
@@ -108,7 +111,7 @@ where
 #[cfg(test)]
 mod tests {
     use http_body_util::Full;
-    use tower::{ServiceBuilder, service_fn};
+    use tower::{ServiceBuilder, ServiceExt, service_fn};
     use tower_fanout_layers::Rejection;
 
     use super::*;

@@ -20,7 +20,8 @@ use http::{
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
-use tower::{Service, ServiceExt, util::Oneshot};
+use tower::Service;
+use tower_fanout_layers::oneshot::Oneshot;
 
 use super::{
     activity::{Activity, InFlight, ResponseInFlight},
@@ -60,7 +61,7 @@ where
         request.extensions_mut().insert(PeerAddr(self.peer));
         request.extensions_mut().insert(self.scheme.clone());
         ResponseFuture {
-            future: self.service.clone().oneshot(request),
+            future: Oneshot::start(&mut self.service.clone(), request),
             response: None,
             in_flight: Some(in_flight),
             call: Some(Call::new(Arc::clone(&self.activity))),
