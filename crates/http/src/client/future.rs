@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    future::Future,
+    future::{Future, ready},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -27,9 +27,12 @@ impl ResponseFuture {
         request: Result<Request<Full<Bytes>>, ClientError>,
     ) -> Self {
         let pool = Arc::clone(pool);
-        Self(SyncWrapper::new(Box::pin(async move {
-            pool.send(request?).await
-        })))
+        let call: Call = match request {
+            // Each future that took the request by value would have room for it twice.
+            Ok(mut request) => Box::pin(async move { pool.send(&mut request).await }),
+            Err(error) => Box::pin(ready(Err(error))),
+        };
+        Self(SyncWrapper::new(call))
     }
 }
 

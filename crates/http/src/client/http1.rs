@@ -6,6 +6,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    mem,
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll, Waker},
@@ -73,17 +74,18 @@ impl Http1Pool {
         }
     }
 
-    /// Sends `request` on an idle connection, or on a new one if none is idle, and collects the response.
+    /// Sends `request`, which it takes, on an idle connection, or on a new one if none is idle, and collects the
+    /// response.
     ///
     /// If the downstream has closed an idle connection before any part of the request was sent, the next one is
     /// used.
     pub(super) async fn send(
         self: &Arc<Self>,
-        mut request: Request<Full<Bytes>>,
+        request: &mut Request<Full<Bytes>>,
     ) -> Result<Response<Bytes>, ClientError> {
         while let Some(mut connection) = self.take() {
             match connection.exchange(request, self.max_response).await {
-                Err(Failed::NotSent(unsent)) => request = unsent.0,
+                Err(Failed::NotSent(unsent)) => *request = unsent.0,
                 Err(Failed::Call(error)) => return Err(error),
                 Ok(response) => {
                     self.put(connection);
@@ -95,7 +97,8 @@ impl Http1Pool {
             // Each call has at most one connection, so there is room for this one without an idle one.
             drop(self.take_any());
         }
-        let mut connection = self.open().await?;
+        // Boxed, because most calls find an idle connection, and the future that opens one is large.
+        let mut connection = Box::pin(self.open()).await?;
         let response = connection.exchange(request, self.max_response).await;
         let response = response.map_err(Failed::into_error)?;
         self.put(connection);
@@ -241,15 +244,15 @@ struct Connection {
 }
 
 impl Connection {
-    /// Sends `request` and collects the response. A connection whose exchange has failed, or was dropped before
+    /// Sends `request`, which it takes, and collects the response. A connection whose exchange has failed, or was dropped before
     /// its end, must not be used again.
     async fn exchange(
         &mut self,
-        mut request: Request<Full<Bytes>>,
+        request: &mut Request<Full<Bytes>>,
         max_response: usize,
     ) -> Result<Response<Bytes>, Failed> {
-        self.interim.start(&mut request);
-        let mut head = pin!(self.sender.try_send_request(request));
+        self.interim.start(request);
+        let mut head = pin!(self.sender.try_send_request(mem::take(request)));
         let head = poll_fn(|cx| {
             self.drive(cx);
             let head = head.as_mut().poll(&mut without_waker());

@@ -64,10 +64,10 @@ impl Http2Pool {
         }
     }
 
-    /// Sends `request` on the connection whose turn it is, and collects the response.
+    /// Sends `request`, which it takes, on the connection whose turn it is, and collects the response.
     pub(super) async fn send(
         &self,
-        mut request: Request<Full<Bytes>>,
+        request: &mut Request<Full<Bytes>>,
     ) -> Result<Response<Bytes>, ClientError> {
         let target = mem::take(request.uri_mut()).into_parts().path_and_query;
         let target = target.unwrap_or(PathAndQuery::from_static("/"));
@@ -76,11 +76,11 @@ impl Http2Pool {
         // hyper does not report the interim responses of HTTP/2.
         let interim = (!self.only).then(Interim::new);
         if let Some(interim) = &interim {
-            interim.start(&mut request);
+            interim.start(request);
         }
         // A valid config has at least one connection, so the divisor is not zero.
         let turn = self.next.fetch_add(1, Relaxed) % self.clients.len();
-        let mut head = pin!(self.clients[turn].request(request));
+        let mut head = pin!(self.clients[turn].request(mem::take(request)));
         let head = poll_fn(|cx| {
             let head = head.as_mut().poll(cx);
             if let Some(interim) = &interim {

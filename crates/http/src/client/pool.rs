@@ -46,11 +46,11 @@ impl Pool {
         })
     }
 
-    /// Waits for a permit, sends `request` and collects the response. Calls that wait get permits in the order of
-    /// their first polls.
+    /// Waits for a permit, sends `request`, which it takes, and collects the response. Calls that wait get permits in
+    /// the order of their first polls.
     pub(super) async fn send(
         &self,
-        request: Request<Full<Bytes>>,
+        request: &mut Request<Full<Bytes>>,
     ) -> Result<Response<Bytes>, ClientError> {
         let _permit = match &self.permits {
             // Never fails, because the semaphore is never closed.
