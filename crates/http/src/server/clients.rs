@@ -96,7 +96,11 @@ impl Client {
     /// Counts a call as in flight, if the budget allows it to be cancelled. `trusted` is `true` for calls
     /// of connections that cancel few of their calls.
     pub(super) fn begin(&self, trusted: bool) -> bool {
-        let mut budget = self.budget(Instant::now());
+        // The budget is as of its last use, which is enough if it does not decide.
+        let mut budget = match trusted {
+            true => self.lock(),
+            false => self.budget(Instant::now()),
+        };
         let allowed = trusted || budget.missing() <= 0.0;
         budget.in_flight += usize::from(allowed);
         allowed
@@ -146,8 +150,13 @@ impl Client {
         self.budget(now).left >= BURST
     }
 
+    fn lock(&self) -> MutexGuard<'_, Budget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the budget as of `now`.
     fn budget(&self, now: Instant) -> MutexGuard<'_, Budget> {
-        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut budget = self.lock();
         let elapsed = now.saturating_duration_since(budget.updated);
         budget.updated = now;
         budget.left = (budget.left + PER_SECOND * elapsed.as_secs_f64()).min(BURST);
