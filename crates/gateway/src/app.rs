@@ -20,7 +20,6 @@ use tower_fanout_http::{
     forward::LoopDetectionLayer,
     forwarded::ForwardedLayer,
     guard::{GuardConfig, GuardLayer, HeadError},
-    log::RequestSpanLayer,
     problem::{Code, Problem, ProblemLayer},
     trace::TraceLayer,
 };
@@ -147,7 +146,7 @@ impl App {
             // Next to the correlation id, because the trace context identifies the request too.
             .layer(self.trace.clone())
             // Above every layer that logs, and below the layers that provide its ids.
-            .layer(RequestSpanLayer::new().make_span_with(telemetry::request_span))
+            .layer(telemetry::RequestFieldsLayer)
             // Above `ProblemLayer`, so that problems from panics are logged and counted too.
             .map_response(note_problem)
             // Above every layer that may panic.

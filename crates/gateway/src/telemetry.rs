@@ -1,23 +1,23 @@
 //! Logs and metrics of the process.
 
-mod request_span;
+mod request_fields;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    fmt::{self, Debug, Write},
+    fmt::{self, Debug, Write as _},
     io::{self, IsTerminal},
 };
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use tower_fanout_http::log::{OneLine, RequestFields};
+use tower_fanout_http::log::OneLine;
 use tracing::{Subscriber, field::Field, level_filters::LevelFilter};
 use tracing_subscriber::{
     EnvFilter, Layer,
     field::MakeExt,
     filter::Targets,
     fmt::{
-        MakeWriter,
+        MakeWriter, format,
         format::{JsonFields, Writer, debug_fn},
         layer,
     },
@@ -25,8 +25,8 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use self::request_span::FormatFields;
-pub(crate) use self::request_span::request_span;
+use self::request_fields::FormatWithRequest;
+pub(crate) use self::request_fields::{BodyWithRequestFields, RequestFieldsLayer};
 use crate::{
     config::{LogFormat, Logs},
     log_writer::{self, Flush, LogWriter},
@@ -79,7 +79,7 @@ fn capped() -> Targets {
 }
 
 /// Writes one line per event: text if `human`, even if a field contains line breaks, else a JSON object
-/// with the innermost span. `colours` turns on ANSI colours in text.
+/// with the fields of its request, or of the innermost span, in `span`. `colours` turns on ANSI colours in text.
 fn lines<S, W>(human: bool, colours: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'s> LookupSpan<'s>,
@@ -88,38 +88,14 @@ where
     let layer = layer().with_writer(writer);
     if human {
         let fields = debug_fn(write_field).delimited(" ");
-        let format = formatting(&fields, human_fields);
-        let layer = layer.with_ansi(colours).fmt_fields(fields);
-        format.and_then(layer).boxed()
+        let format = FormatWithRequest(format().with_ansi(colours));
+        layer.fmt_fields(fields).event_format(format).boxed()
     } else {
-        let layer = layer.json().flatten_event(true).with_span_list(false);
-        let format = FormatFields::<JsonFields>::new(json_fields);
-        format.and_then(layer).boxed()
+        let format = format().json().flatten_event(true).with_span_list(false);
+        let format = FormatWithRequest(format);
+        let layer = layer.fmt_fields(JsonFields::new());
+        layer.event_format(format).boxed()
     }
-}
-
-/// Returns the layer that formats the fields of spans for the formatter `N`.
-fn formatting<N>(_: &N, format: fn(&RequestFields) -> String) -> FormatFields<N> {
-    FormatFields::new(format)
-}
-
-fn human_fields(fields: &RequestFields) -> String {
-    let mut text = String::new();
-    fields.visit(|name, value| {
-        let separator = if text.is_empty() { "" } else { " " };
-        // Writing to a `String` cannot fail. Escapes line breaks and control characters.
-        let _ = write!(text, "{separator}{name}=");
-        let _ = write!(OneLine(&mut text), "{value}");
-    });
-    text
-}
-
-fn json_fields(fields: &RequestFields) -> String {
-    let mut members = serde_json::Map::new();
-    fields.visit(|name, value| {
-        members.insert(name.to_owned(), value.to_string().into());
-    });
-    serde_json::Value::from(members).to_string()
 }
 
 fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Result {

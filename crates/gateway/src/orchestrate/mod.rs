@@ -25,7 +25,6 @@ use tower_fanout_http::{
     body::{BodyLimitConfig, read_body},
     correlation::CorrelationId,
     jwt::Claims,
-    log::InstrumentedBody,
     media_type::is_json,
     problem::{Code, FieldError, Problem},
     trace::TraceContext,
@@ -43,6 +42,7 @@ use self::{
 };
 use crate::{
     config::Tier, inbound::Inbound, outgoing::Caller, problem_log, query::Query, route::Route,
+    telemetry::BodyWithRequestFields,
 };
 
 /// A route with the settings of its handlers.
@@ -421,9 +421,8 @@ impl<'r> Job<'r> {
             let (merge, plan) = (self.route.merge.clone(), self.route.fan_out.plan().clone());
             stream = stream.merge(move |answer| merged_document(&merge, plan.names(), answer));
         }
-        // The body is polled after the handler returns, so it carries the span of the request for its logs.
         let response = stream.into_response();
-        response.map(|body| Body::new(InstrumentedBody::current(body)))
+        response.map(|body| Body::new(BodyWithRequestFields::current(Body::new(body))))
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use axum::body::Body;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 
@@ -17,7 +18,7 @@ use tower::{ServiceBuilder, ServiceExt};
 use tower_fanout_http::{
     correlation::{CorrelationConfig, CorrelationLayer},
     forwarded::ForwardedLayer,
-    log::{InstrumentedBody, LogValue, RequestSpanLayer},
+    log::LogValue,
     server::PeerAddr,
     trace::TraceLayer,
 };
@@ -124,12 +125,14 @@ async fn fault_c1_c17_log_lines_have_request_ids_until_the_body_ends() {
             CorrelationConfig::default().trust(false),
         ))
         .layer(TraceLayer::new())
-        .layer(RequestSpanLayer::new().make_span_with(request_span))
+        .layer(RequestFieldsLayer)
         .service_fn(|_: Request<()>| async {
             tracing::info!("called");
             tokio::task::yield_now().await;
             tracing::info!("resumed");
-            Ok::<_, Infallible>(Response::new(InstrumentedBody::current(LoggingBody)))
+            Ok::<_, Infallible>(Response::new(BodyWithRequestFields::current(Body::new(
+                LoggingBody,
+            ))))
         });
     let request = Request::builder().header("x-request-id", "theirs\t");
     let response = service.oneshot(request.body(()).unwrap()).await.unwrap();
@@ -168,7 +171,7 @@ async fn fault_d37_log_lines_name_the_client_behind_a_trusted_proxy() {
     ] {
         let service = ServiceBuilder::new()
             .layer(proxies.clone())
-            .layer(RequestSpanLayer::new().make_span_with(request_span))
+            .layer(RequestFieldsLayer)
             .service_fn(|_: Request<()>| async {
                 tracing::info!("called");
                 Ok::<_, Infallible>(Response::new(()))

@@ -35,31 +35,14 @@ use crate::{
 /// | `client` | the [`ClientAddr`], if it differs from that of the peer |
 ///
 /// A field whose value is not in the extensions of the request is absent.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestSpanLayer {
-    make: fn(RequestFields) -> Span,
-}
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RequestSpanLayer(());
 
 impl RequestSpanLayer {
     /// Creates the layer.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            make: |fields| fields.span(),
-        }
-    }
-
-    /// Sets the function that creates the span. Defaults to [`RequestFields::span`].
-    #[must_use]
-    pub const fn make_span_with(mut self, make: fn(RequestFields) -> Span) -> Self {
-        self.make = make;
-        self
-    }
-}
-
-impl Default for RequestSpanLayer {
-    fn default() -> Self {
-        Self::new()
+        Self(())
     }
 }
 
@@ -67,15 +50,13 @@ impl<S> Layer<S> for RequestSpanLayer {
     type Service = RequestSpan<S>;
 
     fn layer(&self, inner: S) -> RequestSpan<S> {
-        let make = self.make;
-        RequestSpan { make, inner }
+        RequestSpan { inner }
     }
 }
 
 /// The service of [`RequestSpanLayer`].
 #[derive(Clone, Copy, Debug)]
 pub struct RequestSpan<S> {
-    make: fn(RequestFields) -> Span,
     inner: S,
 }
 
@@ -92,7 +73,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let span = (self.make)(RequestFields::of(&request));
+        let span = RequestFields::of(&request).span();
         // The inner `call` may log before its future is polled.
         span.in_scope(|| self.inner.call(request)).instrument(span)
     }
@@ -146,7 +127,8 @@ impl<B: Body> Body for InstrumentedBody<B> {
     }
 }
 
-/// The values of the fields of a request's span.
+/// The values of the fields of a request's span, for a program that writes them into log lines itself. A span costs more,
+/// and most requests log nothing.
 #[derive(Clone, Debug)]
 pub struct RequestFields {
     correlation_id: Option<CorrelationId>,
@@ -159,7 +141,9 @@ pub struct RequestFields {
 }
 
 impl RequestFields {
-    fn of<B>(request: &Request<B>) -> Self {
+    /// Reads the values from the request, its extensions included. See [`RequestSpanLayer`].
+    #[must_use]
+    pub fn of<B>(request: &Request<B>) -> Self {
         let extensions = request.extensions();
         Self {
             correlation_id: extensions.get().cloned(),
@@ -173,8 +157,7 @@ impl RequestFields {
     }
 
     /// Creates the span with all fields.
-    #[must_use]
-    pub fn span(self) -> Span {
+    fn span(&self) -> Span {
         tracing::error_span!(
             "request",
             correlation_id = self.correlation_id.as_ref().map(CorrelationId::as_str),
@@ -187,9 +170,7 @@ impl RequestFields {
         )
     }
 
-    /// Passes the name and the value of each field to `visit`, in their order. For a subscriber that formats the
-    /// fields with the first line of a request: formatting takes most of the time of a span, and most requests log
-    /// nothing.
+    /// Passes the name and the value of each field to `visit`, in the order of the table.
     pub fn visit(&self, mut visit: impl FnMut(&'static str, &dyn fmt::Display)) {
         let optional: [(_, Option<&dyn fmt::Display>); 7] = [
             (
