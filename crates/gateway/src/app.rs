@@ -42,8 +42,8 @@ type BoxError = Box<dyn Error + Send + Sync>;
 
 /// All routes and the downstreams that they share.
 pub(crate) struct App {
-    orchestrate: Option<(Option<RouteAuth>, Endpoint)>,
-    routes: Vec<(RouteConfig, Endpoint)>,
+    orchestrate: Option<(Option<RouteAuth>, Arc<Endpoint>)>,
+    routes: Vec<(RouteConfig, Arc<Endpoint>)>,
     /// The routing table, with the indices of `routes`.
     table: RouteTable,
     backends: Vec<Arc<Backend>>,
@@ -74,12 +74,14 @@ impl App {
         // The tiers are in order, from the lowest to the highest.
         let lowest_tier = tiers.first().map_or("default", |(name, _)| name);
         let lowest_tier = Arc::<str>::from(lowest_tier);
-        let endpoint = |name: &str, plan: &PlanConfig| Endpoint {
-            route: Arc::new(Route::new(name, plan, &backends)),
-            body: config.server.body,
-            tiers: Arc::clone(&tiers),
-            lowest_tier: Arc::clone(&lowest_tier),
-            server_timing: config.server_timing,
+        let endpoint = |name: &str, plan: &PlanConfig| {
+            Arc::new(Endpoint {
+                route: Arc::new(Route::new(name, plan, &backends)),
+                body: config.server.body,
+                tiers: Arc::clone(&tiers),
+                lowest_tier: Arc::clone(&lowest_tier),
+                server_timing: config.server_timing,
+            })
         };
         let orchestrate = config.orchestrate.as_ref();
         let routes = config.routes.iter();
@@ -112,12 +114,12 @@ impl App {
     /// name `orchestrate`.
     #[must_use]
     pub(crate) fn endpoint(&self, route: &str) -> Option<(&Endpoint, bool)> {
-        let built_in = self.orchestrate.as_ref().map(|(_, api)| (api, true));
+        let built_in = self.orchestrate.as_ref().map(|(_, api)| (&**api, true));
         let mut configured = self.routes.iter();
         let configured = configured.find(|(config, _)| config.name == route);
         built_in
             .filter(|_| route == "orchestrate")
-            .or(configured.map(|(_, endpoint)| (endpoint, false)))
+            .or(configured.map(|(_, endpoint)| (&**endpoint, false)))
     }
 
     /// Builds the public service: the routes, protected by `auth`, below the layers that every request
@@ -170,7 +172,7 @@ impl App {
     fn router(&self, auth: &Auth) -> Handler {
         let mut routes = Routes::new(self.table.clone());
         for (config, endpoint) in &self.routes {
-            let handler = route_handler(endpoint.clone(), config);
+            let handler = route_handler(endpoint, config);
             routes.push(auth.protect(config.plan.auth.as_ref(), handler));
         }
         router(self.built_in(auth), routes)
@@ -211,10 +213,10 @@ fn guard() -> GuardLayer {
 }
 
 /// Builds the routes of the built-in API, protected by `required`.
-fn orchestrate(auth: &Auth, required: Option<&RouteAuth>, api: &Endpoint) -> axum::Router {
-    let (run, test, route) = (api.clone(), api.clone(), Arc::clone(&api.route));
-    let run = Handler::new(move |request| run.clone().orchestrate(request));
-    let test = Handler::new(move |request| test.clone().test(request));
+fn orchestrate(auth: &Auth, required: Option<&RouteAuth>, api: &Arc<Endpoint>) -> axum::Router {
+    let (run, test, route) = (Arc::clone(api), Arc::clone(api), Arc::clone(&api.route));
+    let run = Handler::new(move |request| Arc::clone(&run).orchestrate(request));
+    let test = Handler::new(move |request| Arc::clone(&test).test(request));
     let health = Handler::new(move |_| ready(health::of(&route).into_response()));
     let both = MethodFilter::GET.or(MethodFilter::POST);
     let at = |path| format!("{ORCHESTRATE}{path}");
@@ -228,20 +230,16 @@ fn orchestrate(auth: &Auth, required: Option<&RouteAuth>, api: &Endpoint) -> axu
 }
 
 /// Builds the handler of a configured route.
-fn route_handler(endpoint: Endpoint, config: &RouteConfig) -> Handler {
-    let names: Arc<[String]> = config.path.parameters().into();
+fn route_handler(endpoint: &Arc<Endpoint>, config: &RouteConfig) -> Handler {
+    let names: Vec<String> = config.path.parameters().into();
+    let endpoint = Arc::clone(endpoint);
     Handler::new(move |mut request| {
-        let (endpoint, names) = (endpoint.clone(), Arc::clone(&names));
-        async move {
-            let values = match request.extensions_mut().remove() {
-                Some(PathValues(Some(values))) => values,
-                None => Vec::new(),
-                // A value that is not UTF-8 when decoded cannot be sent on.
-                Some(PathValues(None)) => return problem(Code::BadParam, request).await,
-            };
-            let parameters = names.iter().cloned().zip(values).collect();
-            endpoint.route_handler(request, parameters).await
-        }
+        let values = match request.extensions_mut().remove() {
+            Some(PathValues(values)) => values,
+            None => Some(Vec::new()),
+        };
+        let route = values.map(|values| names.iter().cloned().zip(values).collect());
+        Arc::clone(&endpoint).route_handler(request, route)
     })
 }
 

@@ -7,7 +7,11 @@ mod missing_inputs;
 mod reply;
 pub(crate) mod request;
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -18,7 +22,7 @@ use http_body::Body as _;
 use indexmap::IndexMap;
 use tokio::time::Instant;
 use tower_fanout::{
-    Choice, FanOut, SelectError, Strategy,
+    Choice, FanOut, Run, SelectError, Strategy,
     layers::{Call, Deadline},
 };
 use tower_fanout_http::{
@@ -46,7 +50,6 @@ use crate::{
 };
 
 /// A route with the settings of its handlers.
-#[derive(Clone)]
 pub(crate) struct Endpoint {
     /// The route to run.
     pub(crate) route: Arc<Route>,
@@ -62,7 +65,7 @@ pub(crate) struct Endpoint {
 
 impl Endpoint {
     /// Handles an orchestrate request.
-    pub(crate) async fn orchestrate(self, request: Request<Body>) -> Response<Body> {
+    pub(crate) async fn orchestrate(self: Arc<Self>, request: Request<Body>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let id = correlation_id(&parts);
         let result = self.run_requested(parts, body).await;
@@ -76,7 +79,7 @@ impl Endpoint {
 
     /// Explains an orchestrate request. With `?execute=true` also runs it, without nodes that change
     /// state.
-    pub(crate) async fn test(self, request: Request<Body>) -> Response<Body> {
+    pub(crate) async fn test(self: Arc<Self>, request: Request<Body>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let id = correlation_id(&parts);
         let result = async {
@@ -89,7 +92,9 @@ impl Endpoint {
             let explanation = job.explain(choices.clone());
             let result = if execute {
                 // The response is 200 even if the run has failed.
-                let reply = job.run(&choices, false).await.inspect_err(|problem| {
+                let mut started = job.start(&choices, false);
+                started.end().await;
+                let reply = started.reply().inspect_err(|problem| {
                     problem_log::record(problem.code());
                 });
                 Some(reply.map_or_else(
@@ -105,27 +110,43 @@ impl Endpoint {
         result_to_response(result.await, &id)
     }
 
-    /// Handles a request to a configured route. Its body is passed to the plan, and does not hold options
-    /// as that of an orchestrate request.
-    pub(crate) async fn route_handler(
-        self,
+    /// Handles a request to a configured route, whose path parameters are `route`, or `None` if one of them is not UTF-8.
+    /// Its body is passed to the plan, and does not hold options as that of an orchestrate request.
+    pub(crate) fn route_handler(
+        self: Arc<Self>,
         request: Request<Body>,
-        route: Vec<(String, String)>,
-    ) -> Response<Body> {
+        route: Option<Vec<(String, String)>>,
+    ) -> impl Future<Output = Response<Body>> + Send + use<> {
         let (parts, body) = request.into_parts();
         let id = correlation_id(&parts);
-        let result = self.run_route(parts, body, route).await;
-        vary_by_accept(result_to_response(result, &id))
+        // Not in the future, which would have room for the head of the request as long as the plan runs.
+        let inbound = self.route_inbound(parts, route);
+        async move {
+            let result = match inbound {
+                Ok(inbound) => self.run_route(inbound, body).await,
+                Err(problem) => Err(problem),
+            };
+            vary_by_accept(result_to_response(result, &id))
+        }
+    }
+
+    fn route_inbound(
+        &self,
+        parts: Parts,
+        route: Option<Vec<(String, String)>>,
+    ) -> Result<Box<Inbound>, Problem> {
+        // A value that is not UTF-8 when decoded cannot be sent on.
+        let route = route.ok_or_else(|| Problem::new(Code::BadParam))?;
+        let mut inbound = self.inbound(parts)?;
+        inbound.route = route;
+        Ok(inbound)
     }
 
     async fn run_route(
         &self,
-        parts: Parts,
+        mut inbound: Box<Inbound>,
         body: Body,
-        route: Vec<(String, String)>,
     ) -> Result<Response<Body>, Problem> {
-        let mut inbound = self.inbound(parts)?;
-        inbound.route = route;
         inbound.body = self.route_body(&inbound, body).await?;
         self.respond(inbound, &RequestedOptions::default()).await
     }
@@ -139,13 +160,12 @@ impl Endpoint {
         let format = ResponseFormat::of(&inbound.caller.headers);
         let mut job = Job::new(self, inbound, requested);
         let choices = job.choose()?;
-        match format {
-            ResponseFormat::Json => {
-                let reply = job.run(&choices, self.server_timing).await?;
-                Ok(reply.into_response())
-            }
-            ResponseFormat::Stream(format) => Ok(job.stream(&choices, format)),
-        }
+        let mut started = match format {
+            ResponseFormat::Json => job.start(&choices, self.server_timing),
+            ResponseFormat::Stream(format) => return Ok(job.stream(&choices, format)),
+        };
+        started.end().await;
+        started.reply().map(Reply::into_response)
     }
 
     /// Reads the body of a request to a configured route. Returns `None` for an empty body, and for one that
@@ -399,15 +419,14 @@ impl<'r> Job<'r> {
         }
     }
 
-    /// Runs the plan to its end and builds one response. `timed` adds the `server-timing` header.
-    async fn run(self, choices: &[Choice], timed: bool) -> Result<Reply, Problem> {
-        let (meta, route) = (self.meta(), self.route);
-        let mut run = self.fan_out.run_chosen(self.inbound, choices);
-        // The records of single nodes are not needed here, only the final report.
-        while poll_fn(|cx| run.poll_next(cx)).await.is_some() {}
-        let answer = run.into_response();
-        let verdict = meta.strategy.verdict(answer.report());
-        Reply::of(&answer, verdict, &meta, route, timed)
+    /// Starts the plan. `timed` adds the `server-timing` header to the response.
+    fn start(self, choices: &[Choice], timed: bool) -> Started<'r> {
+        Started {
+            meta: self.meta(),
+            route: self.route,
+            run: self.fan_out.run_chosen(self.inbound, choices),
+            timed,
+        }
     }
 
     /// Responds at once with a streaming body. The body runs the plan and sends a record for each node
@@ -423,6 +442,29 @@ impl<'r> Job<'r> {
         }
         let response = stream.into_response();
         response.map(|body| Body::new(BodyWithRequestFields::current(Body::new(body))))
+    }
+}
+
+/// A run of a plan that gets one response.
+struct Started<'r> {
+    meta: RunMeta,
+    route: &'r Route,
+    run: Run<Box<Inbound>>,
+    timed: bool,
+}
+
+impl Started<'_> {
+    /// Runs the plan to its end.
+    async fn end(&mut self) {
+        // The records of single nodes are not needed here, only the final report.
+        while poll_fn(|cx| self.run.poll_next(cx)).await.is_some() {}
+    }
+
+    /// Builds the response of a run that has ended.
+    fn reply(self) -> Result<Reply, Problem> {
+        let answer = self.run.into_response();
+        let verdict = self.meta.strategy.verdict(answer.report());
+        Reply::of(&answer, verdict, &self.meta, self.route, self.timed)
     }
 }
 
