@@ -136,8 +136,9 @@ pub(super) fn keys(
         return Some(KeysConfig::Fetched(Box::new(source?)));
     }
     let (keys, materials): (Vec<StaticKey>, Vec<_>) = given.into_iter().flatten().unzip();
-    // Errors of single keys are already reported.
+    // Errors of single keys, and of the list itself, are already reported.
     if keys.len() == items.len()
+        && reader.at("keys").is_sound()
         && let Err(error) = KeySet::new(keys.iter().map(|one| one.key.clone()))
     {
         let keys = reader.at("keys");
