@@ -38,7 +38,7 @@ pub(super) fn value(schema: &Value, reader: &ValueReader<'_>) -> Option<String> 
         }
         ("string", Kind::List(_)) => "write one value, without brackets",
         ("array", Kind::Scalar(Value::String(_) | Value::Number(_))) => {
-            "put it in brackets, as in [a, b]"
+            return Some(in_brackets(schema, reader));
         }
         ("array", Kind::Map { .. }) => "begin each item of the list with \"- \"",
         ("object", Kind::Scalar(Value::String(text))) => {
@@ -48,6 +48,23 @@ pub(super) fn value(schema: &Value, reader: &ValueReader<'_>) -> Option<String> 
         _ => return None,
     };
     Some(help.to_owned())
+}
+
+/// Returns a suggestion for a value in place of a list of `schema`.
+fn in_brackets(schema: &Value, reader: &ValueReader<'_>) -> String {
+    let items = schema.get("items").map(std::slice::from_ref);
+    let items = super::flatten(super::of_file(), items.unwrap_or_default());
+    let has = |name: &str| items.iter().any(|one| one["type"] == name);
+    let written = reader.tree.as_written();
+    let is_sign = |one: char| one.is_ascii_alphanumeric() || "_-., ".contains(one);
+    if !has("string") && has("object") {
+        return "begin each item of the list with \"- \"".to_owned();
+    }
+    let is_name = has("string") && is_shown(reader) && written.chars().all(is_sign);
+    match is_name {
+        true => format!("put it in brackets: [{written}]"),
+        false => "put it in brackets, as in [a, b]".to_owned(),
+    }
 }
 
 /// Returns a suggestion for a number that is a text.
