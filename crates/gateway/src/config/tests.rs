@@ -303,6 +303,11 @@ fn fault_l15_refuses_a_route_with_a_name_of_the_gateway() {
 }
 
 #[test]
+fn fault_j57_shows_how_yaml_writes_what_other_languages_have() {
+    golden("j57_");
+}
+
+#[test]
 fn fault_e21_warns_of_a_body_that_browsers_do_not_send() {
     golden("e21_body");
 }

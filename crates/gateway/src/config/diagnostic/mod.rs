@@ -142,16 +142,29 @@ impl Source {
         let start = line.len().min(position.column.saturating_sub(1));
         let rest = &line[start..line.len().min(start + LONGEST_SPAN)];
         let find = |end: char| rest.iter().skip(1).position(|one| *one == end);
+        let is_in_flow = is_in_flow(&line[..start]);
+        let doubled = |quote| doubled(rest, quote, is_in_flow);
         let length = match rest.first() {
             Some('\'') => single_quoted(rest),
             Some('"') => find('"').map_or(rest.len(), |end| end + 2),
             // A list that ends in another line is underlined at its bracket.
             Some('[') => find(']').map_or(1, |end| end + 2),
-            _ => word(rest, is_in_flow(&line[..start])),
+            _ => word(rest, is_in_flow),
         };
+        let length = doubled('\'').or_else(|| doubled('"')).unwrap_or(length);
         // Never empty inside a line, so that at least one character is underlined.
         start..start + length.max(rest.len().min(1))
     }
+}
+
+/// Returns the length of the text in two pairs of quotes at the start of `text`. Stars may be in place of the second pair.
+fn doubled(text: &[char], quote: char, is_in_flow: bool) -> Option<usize> {
+    let inside = text.strip_prefix(&[quote, quote])?;
+    let is_text = |one: &char| one.is_alphanumeric() || *one == '*';
+    inside.first().filter(|one| is_text(one))?;
+    let end = 2 + word(inside, is_in_flow);
+    let closing = text[end..].iter().take_while(|one| **one == quote).count();
+    Some(end + closing.min(2))
 }
 
 /// Returns the length of the text in single quotes at the start of `text`, in which two quotes are one.

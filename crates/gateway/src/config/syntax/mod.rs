@@ -1,10 +1,14 @@
 //! Messages for text that is neither YAML nor JSON.
 
+mod comment;
+mod foreign;
 mod repair;
+mod scanner;
 
 use serde_saphyr::{Error, Location, MessageFormatter, UserMessageFormatter, budget::BudgetBreach};
 
-pub(super) use self::repair::locate;
+use self::scanner::of_scanner;
+pub(super) use self::{comment::check_comments, repair::locate};
 use super::diagnostic::Position;
 
 /// The first mistake in a text that is neither YAML nor JSON.
@@ -13,74 +17,19 @@ pub(super) struct SyntaxError {
     pub(super) position: Position,
     pub(super) message: String,
     pub(super) help: Option<&'static str>,
-    /// `true` if the mistake is where the parser notices it.
-    pub(super) is_exact: bool,
+    pub(super) certainty: Certainty,
 }
 
-/// Messages of the parser, with a message and a help text for users of the file.
-const SCANNER: [(&str, &str, &str); 13] = [
-    (
-        "while parsing a quoted scalar, found unknown escape character",
-        "unknown escape in a quoted string",
-        "write \\\\ for a backslash, or use single quotes",
-    ),
-    (
-        "while parsing a block mapping, did not find expected key",
-        "expected a key with the same indentation as the keys before it",
-        "indent all keys of a map alike",
-    ),
-    (
-        "while parsing a block collection, did not find expected '-' indicator",
-        "expected an item that begins with \"-\", with the same indentation as those before it",
-        "indent all items of a list alike",
-    ),
-    (
-        "tabs disallowed within this context (block indentation)",
-        TAB,
-        "use spaces",
-    ),
-    (
-        "while scanning a plain scalar, found a tab",
-        TAB,
-        "use spaces",
-    ),
-    ("tab cannot be used as indentation", TAB, "use spaces"),
-    (
-        "mapping values are not allowed in this context",
-        "expected a value, got a key and a value",
-        "begin a new line for a map, or put a text with \":\" in quotes",
-    ),
-    (
-        "simple key expected ':'",
-        "expected \":\" after the key",
-        "write \"key: value\"",
-    ),
-    (
-        "while parsing a flow mapping, did not find expected ',' or '}'",
-        "expected \",\" or \"}\"",
-        "close the map, separate its keys by commas, or put a text with { or } in quotes",
-    ),
-    (
-        "while parsing a flow sequence, expected ',' or ']'",
-        "expected \",\" or \"]\"",
-        "close the list, or separate its items by commas",
-    ),
-    (
-        "unclosed quote",
-        "a quote is not closed",
-        "add the closing quote",
-    ),
-    (
-        "misplaced bracket",
-        "a closing bracket without an opening one",
-        "remove it, or add the opening bracket",
-    ),
-    (
-        "recursion limit exceeded",
-        "lists and maps are nested too deeply",
-        "use fewer levels",
-    ),
-];
+/// Tells if the place of an error is that of the mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Certainty {
+    /// The mistake is where the parser notices it.
+    Exact,
+    /// The mistake may be earlier in the file.
+    Likely,
+    /// The mistake may be earlier in the file, and may also be a text that begins with a sign of YAML.
+    Vague,
+}
 
 /// Help for a text without quotes that begins with a tag.
 pub(super) const QUOTE_TAG: &str = "put a text that begins with \"!\" in quotes, or on the line after \">-\": without them, its first word is a tag";
@@ -117,32 +66,19 @@ impl SyntaxError {
 impl From<Error> for SyntaxError {
     fn from(error: Error) -> Self {
         let error = error.without_snippet();
-        let (message, help) = describe(error);
+        let (message, help, certainty) = describe(error);
         Self {
             position: error.location().map_or(Position::START, position),
             // A message may quote the file, which must not inject terminal sequences.
             message: message.replace(char::is_control, " "),
             help,
-            is_exact: is_exact(error),
+            certainty,
         }
     }
 }
 
-/// Returns `true` for errors that no other mistake in the file leads to.
-const fn is_exact(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::MultipleDocuments { .. }
-            | Error::UnknownAnchor { .. }
-            | Error::NullIntoString { .. }
-            | Error::Budget { .. }
-            | Error::AliasReplayLimitExceeded { .. }
-            | Error::AliasReplayStackDepthExceeded { .. }
-    )
-}
-
-/// Returns the message and the help text for an error of the parser.
-fn describe(error: &Error) -> (String, Option<&'static str>) {
+/// Returns the message and the help text for an error of the parser, and what is known about its place.
+fn describe(error: &Error) -> (String, Option<&'static str>, Certainty) {
     let (message, help) = match error {
         Error::MultipleDocuments { .. } => (
             "expected one YAML document, got a second one",
@@ -168,39 +104,7 @@ fn describe(error: &Error) -> (String, Option<&'static str>) {
         }
         _ => return of_scanner(&UserMessageFormatter.format_message(error)),
     };
-    (message.to_owned(), Some(help))
-}
-
-fn of_scanner(message: &str) -> (String, Option<&'static str>) {
-    if let Some((_, message, help)) = SCANNER.iter().find(|(theirs, ..)| *theirs == message) {
-        return ((*message).to_owned(), Some(help));
-    }
-    let bracket = message.strip_prefix("unclosed bracket '");
-    if let Some(bracket) = bracket.and_then(|rest| rest.strip_suffix('\'')) {
-        return (
-            format!("\"{bracket}\" is not closed"),
-            Some("add the closing bracket"),
-        );
-    }
-    let mismatched = message.strip_prefix("mismatched bracket '");
-    let mismatched =
-        mismatched.and_then(|rest| rest.strip_suffix('\'')?.split_once("' closed by '"));
-    if let Some((open, close)) = mismatched {
-        let help = "close the brackets in the order in which they were opened";
-        return (format!("\"{open}\" is closed by \"{close}\""), Some(help));
-    }
-    if message.starts_with("YAML document too large") {
-        return (TOO_MANY.0.to_owned(), Some(TOO_MANY.1));
-    }
-    // A tag of the core schema before a value of another type.
-    let number = ["invalid u64", "invalid i64", "invalid f64", "invalid bool"];
-    if number.iter().any(|theirs| message.starts_with(theirs)) {
-        return (
-            "the value does not have the type that its YAML tag names".to_owned(),
-            Some("remove the tag, or correct the value"),
-        );
-    }
-    (message.to_owned(), None)
+    (message.to_owned(), Some(help), Certainty::Exact)
 }
 
 /// Returns the position of a location in a file.

@@ -4,14 +4,14 @@
 
 use super::{
     super::{diagnostic::Position, tree::Tree},
-    SyntaxError, TAB,
+    Certainty, SyntaxError, TAB, foreign,
 };
 
 /// Number of lines before that of the error in which a mistake is searched.
 const LINES: usize = 4;
 
 /// A change of the file, and the error at its place.
-struct Repair {
+pub(super) struct Repair {
     /// Offset of the change in bytes.
     offset: usize,
     /// Offset of the mistake in bytes.
@@ -24,7 +24,7 @@ struct Repair {
 }
 
 impl Repair {
-    const fn insert(
+    pub(super) const fn insert(
         offset: usize,
         inserted: &'static str,
         message: &'static str,
@@ -39,17 +39,25 @@ impl Repair {
             help,
         }
     }
+
+    /// Adds the removal of `count` bytes.
+    pub(super) const fn removing(mut self, count: usize) -> Self {
+        self.removed = count;
+        self
+    }
 }
 
 /// Returns the error for the mistake in `text` that leads to `error`, or `error` itself if no repair is known.
 pub(in super::super) fn locate(error: SyntaxError, text: &str) -> SyntaxError {
-    let Some(offset) = offset(text, error.position).filter(|_| !error.is_exact) else {
+    let Some(offset) = offset(text, error.position).filter(|_| error.certainty != Certainty::Exact)
+    else {
         return error;
     };
     // The parser takes text after a closing bracket for a key.
-    let is_vague = error.help.is_none() || error.message.starts_with("expected a key");
-    let repairs = first_line(text, offset)
-        .into_iter()
+    let is_vague =
+        error.certainty == Certainty::Vague || error.message.starts_with("expected a key with");
+    let repairs = foreign::all(text, offset)
+        .chain(first_line(text, offset))
         .chain(tabs(text, offset))
         .chain(spaces(text, offset))
         .chain(commas(text, offset))
@@ -61,7 +69,7 @@ pub(in super::super) fn locate(error: SyntaxError, text: &str) -> SyntaxError {
                 position: position(text, repair.mistake),
                 message: repair.message.to_owned(),
                 help: Some(repair.help),
-                is_exact: true,
+                certainty: Certainty::Exact,
             };
         }
     }
@@ -83,7 +91,7 @@ fn reads_on(repair: &Repair, text: &str, offset: usize) -> bool {
 }
 
 /// Returns the offset of a position in bytes.
-fn offset(text: &str, position: Position) -> Option<usize> {
+pub(super) fn offset(text: &str, position: Position) -> Option<usize> {
     let lines = text.split_inclusive('\n').take(position.line - 1);
     let start: usize = lines.map(str::len).sum();
     let line = text[start..].split('\n').next()?;
@@ -91,7 +99,7 @@ fn offset(text: &str, position: Position) -> Option<usize> {
     Some(start + column.map_or(line.len(), |(offset, _)| offset))
 }
 
-fn position(text: &str, offset: usize) -> Position {
+pub(super) fn position(text: &str, offset: usize) -> Position {
     let before = &text[..offset];
     let start = before.rfind('\n').map_or(0, |end| end + 1);
     Position {
@@ -102,7 +110,7 @@ fn position(text: &str, offset: usize) -> Position {
 }
 
 /// Returns the lines up to that of `offset`, the last one first, each with its offset. Leaves out lines without content.
-fn lines(text: &str, offset: usize) -> impl Iterator<Item = (usize, &str)> {
+pub(super) fn lines(text: &str, offset: usize) -> impl Iterator<Item = (usize, &str)> {
     let end = text[offset..]
         .find('\n')
         .map_or(text.len(), |end| offset + end);
@@ -173,7 +181,7 @@ fn signs(text: &str, offset: usize) -> Option<Repair> {
     let (message, help) = match line[value..].chars().next()? {
         _ if offset < start + value => return None,
         '!' => ("expected a value, got a YAML tag", super::QUOTE_TAG),
-        '|' | '>' | '@' | '`' | '%' | '&' | '*' => (
+        '|' | '>' | '@' | '`' | '%' | '&' | '*' | ',' => (
             "a text without quotes must not begin with a sign of YAML",
             "put the text in quotes, or on the line after \">-\"",
         ),
@@ -220,6 +228,15 @@ fn spaces(text: &str, offset: usize) -> impl Iterator<Item = Repair> {
 /// Returns the repairs of a comma that is missing or left over before `offset`.
 fn commas(text: &str, offset: usize) -> impl Iterator<Item = Repair> {
     let before = text[..offset].trim_end();
+    let first = (before.ends_with(['[', '{']) && text[offset..].starts_with(',')).then(|| Repair {
+        removed: 1,
+        ..Repair::insert(
+            offset,
+            "",
+            "expected a value before the comma",
+            "remove the comma",
+        )
+    });
     let double = (before.ends_with(',') && text[offset..].starts_with(',')).then(|| Repair {
         removed: 1,
         ..Repair::insert(
@@ -251,7 +268,7 @@ fn commas(text: &str, offset: usize) -> impl Iterator<Item = Repair> {
             "separate the members of a map and the items of a list by commas",
         )
     });
-    double.into_iter().chain(missing)
+    first.into_iter().chain(double).chain(missing)
 }
 
 #[cfg(test)]

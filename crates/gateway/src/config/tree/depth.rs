@@ -1,7 +1,10 @@
 //! Refuses files with very many open brackets before they are parsed, which takes quadratic time for them. The parser itself
 //! refuses blocks that are nested too deeply, in linear time.
 
-use super::super::{diagnostic::Position, syntax::SyntaxError};
+use super::super::{
+    diagnostic::Position,
+    syntax::{Certainty, SyntaxError},
+};
 
 /// Maximum number of open brackets. No file that the parser accepts has nearly as many.
 const MOST_BRACKETS: usize = 1_000;
@@ -28,7 +31,7 @@ pub(super) fn check_depth(text: &str) -> Result<(), SyntaxError> {
                     },
                     message: "lists and maps are nested too deeply".to_owned(),
                     help: Some("use fewer levels"),
-                    is_exact: true,
+                    certainty: Certainty::Exact,
                 });
             }
         }

@@ -11,7 +11,7 @@ use super::{
     super::{
         diagnostic::Position,
         number::{is_ambiguous, word_at},
-        syntax::{QUOTE_TAG, SyntaxError, locate, position},
+        syntax::{Certainty, QUOTE_TAG, SyntaxError, check_comments, locate, position},
     },
     Kind, Tree,
     depth::check_depth,
@@ -30,15 +30,16 @@ impl Tree {
     /// Returns the first syntax error.
     pub(in super::super) fn parse(text: &str) -> Result<Self, SyntaxError> {
         check_depth(text)?;
+        check_comments(text)?;
         let read = Self::parse_only(text);
-        let mut tree = read.map_err(|error| locate(error.at_tab(text), text))?;
+        let mut tree = read.map_err(|error| locate(error.at_tab(text).at_escape(text), text))?;
         let lines = Lines::new(text);
         if let Some(position) = tree.tag(&lines) {
             return Err(SyntaxError {
                 position,
                 message: "expected a value, got a YAML tag".into(),
                 help: Some(QUOTE_TAG),
-                is_exact: true,
+                certainty: Certainty::Exact,
             });
         }
         tree.compare_with(&lines);

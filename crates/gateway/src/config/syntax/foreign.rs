@@ -1,0 +1,116 @@
+//! Repairs of what other languages write in another way: comments, separators and quotes.
+
+use super::repair::{Repair, lines};
+
+/// Returns the repairs of marks that YAML does not have, in the lines up to that of `offset`.
+pub(super) fn all(text: &str, offset: usize) -> impl Iterator<Item = Repair> {
+    comments(text, offset)
+        .chain(quotes(text, offset))
+        .chain(semicolons(text, offset))
+        .chain(trailing_comma(text, offset))
+}
+
+/// Returns the repairs of lines that are comments of another language.
+fn comments(text: &str, offset: usize) -> impl Iterator<Item = Repair> {
+    lines(text, offset).filter_map(|(start, line)| {
+        let content = line.trim_start();
+        let marks = ["//", "/*", "--", ";"];
+        let is_comment = marks.iter().any(|mark| {
+            let after = content.strip_prefix(mark);
+            after.is_some_and(|after| !after.starts_with('-'))
+        });
+        let offset = start + line.len() - content.len();
+        let message = "expected a key, got a comment of another language";
+        is_comment.then(|| Repair::insert(offset, "# ", message, "begin a comment with \"#\""))
+    })
+}
+
+/// Returns the repairs of texts in two pairs of quotes.
+fn quotes(text: &str, offset: usize) -> impl Iterator<Item = Repair> {
+    let of = move |quotes: &'static str| {
+        lines(text, offset).filter_map(move |(start, line)| {
+            let (before, after) = line.split_once(quotes)?;
+            let inside = after.find(quotes)?;
+            let is_text = after.starts_with(char::is_alphanumeric);
+            let message = "expected one pair of quotes around the text, got two";
+            let help = "remove one pair of quotes";
+            let repair = Repair::insert(start + before.len(), "x", message, help);
+            is_text.then(|| repair.removing(inside + 4))
+        })
+    };
+    of("''").chain(of("\"\""))
+}
+
+/// Returns the repair of the last semicolon before `offset`.
+fn semicolons(text: &str, offset: usize) -> impl Iterator<Item = Repair> {
+    let end = offset + usize::from(text[offset..].starts_with(';'));
+    let place = text[..end].rfind(';').into_iter();
+    let message = "expected \",\", got \";\"";
+    let help = "separate the members of a map and the items of a list by commas";
+    place.map(|place| Repair::insert(place, ",", message, help).removing(1))
+}
+
+/// Returns the repair of a comma at `offset`, at the end of a line that is not within brackets.
+fn trailing_comma(text: &str, offset: usize) -> Option<Repair> {
+    let rest = text[offset..].strip_prefix(',')?;
+    let is_last = rest
+        .lines()
+        .next()
+        .is_none_or(|rest| rest.trim().is_empty());
+    let message = "expected the end of the line after the value, got \",\"";
+    is_last.then(|| Repair::insert(offset, "", message, "remove the comma").removing(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::tree::Tree;
+
+    #[test]
+    fn fault_j57_shows_how_yaml_writes_what_other_languages_have() {
+        for (text, line, column, message) in [
+            ("// x\na: 1\n", 1, 1, "got a comment of another language"),
+            ("/* x */\na: 1\n", 1, 1, "got a comment of another language"),
+            (
+                "a: 1\n-- x\nb: 1\n",
+                2,
+                1,
+                "got a comment of another language",
+            ),
+            ("; x\na: 1\n", 1, 1, "got a comment of another language"),
+            ("a: ''b''\n", 1, 4, "got two"),
+            ("a: [''b'', c]\n", 1, 5, "got two"),
+            ("a: { b: \"\"c d\"\" }\n", 1, 9, "got two"),
+            ("{\"a\": 1; \"b\": 2}", 1, 8, "got \";\""),
+            ("{\"a\": 1;\n \"b\": 2}", 1, 8, "got \";\""),
+            ("{\"a\": [\"x\"; \"y\"]}", 1, 11, "got \";\""),
+            ("{\"a\": {\"b\": 1};\n \"c\": 2}", 1, 15, "got \";\""),
+            ("{a: 1; b: 2}", 1, 6, "got \";\""),
+            (
+                "a: \"b\",\nc: \"d\"\n",
+                1,
+                7,
+                "expected the end of the line",
+            ),
+            ("a: {b: 1},\nc: 2\n", 1, 10, "expected the end of the line"),
+            ("a: [, b]", 1, 5, "expected a value before the comma"),
+        ] {
+            let error = Tree::parse(text).unwrap_err();
+            let place = (error.position.line, error.position.column);
+            assert!(error.message.contains(message), "{text}: {}", error.message);
+            assert_eq!(place, (line, column), "{text}: {}", error.message);
+        }
+    }
+
+    #[test]
+    fn fault_j57_accepts_texts_that_look_like_marks_of_other_languages() {
+        for text in [
+            "a: 'it''s ''b'' c'\n",
+            "a: \"b; c\"\n",
+            "a: b;c\n",
+            "a: >-\n  // b\n  -- c\n",
+            "a: ''\n",
+        ] {
+            assert!(Tree::parse(text).is_ok(), "{text}");
+        }
+    }
+}
