@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tower_fanout_json::{
     Json,
-    template::{Found, Lookup, Reference, RenderError, RequestTemplate},
+    template::{Found, Lookup, Reference, RenderError, RequestTemplate, TextTemplate},
 };
 
 /// Values known from attacks on other software.
@@ -594,4 +594,14 @@ fn size_errors_name_the_part_and_its_limit() {
     );
     let fits = post().body(&json!("{body.x}")).unwrap();
     assert!(fits.render(&Same::new(&value, 0)).is_ok());
+}
+
+#[test]
+fn placeholders_have_columns_beside_mistakes() {
+    let found = TextTemplate::placeholders("\u{e9}{{x}} {jwt.sub}/{tenant}/{query.a|b}}");
+    let found: Vec<_> = found
+        .iter()
+        .map(|(column, reference)| (*column, reference.path.concat()))
+        .collect();
+    assert_eq!(found, [(8, "sub".to_owned()), (27, "a".to_owned())]);
 }

@@ -45,6 +45,19 @@ fn readable() -> String {
     format!("a key can read {roots}, as in \"{{jwt.sub}}\"")
 }
 
+/// Returns the fault of a key, with what a key can read after the hint.
+fn fault(code: &'static str, got: String, hint: Option<String>, column: Option<usize>) -> Fault {
+    Fault {
+        got,
+        help: Some(match hint {
+            Some(hint) => format!("{hint} {}", readable()),
+            None => readable(),
+        }),
+        column,
+        ..Fault::new(code, "")
+    }
+}
+
 /// The placeholders of a key must be values of the request, because plans with different nodes can call the
 /// downstream.
 impl Text for KeyTemplate {
@@ -56,44 +69,39 @@ impl Text for KeyTemplate {
     ));
 
     fn parse(text: &str) -> Result<Self, Fault> {
-        let fault = |code, got: String, hint: Option<String>| Fault {
-            got,
-            help: Some(match hint {
-                Some(hint) => format!("{hint} {}", readable()),
-                None => readable(),
+        match Self::faults(text).into_iter().next() {
+            Some(fault) => Err(fault),
+            None => Ok(Self {
+                written: text.to_owned(),
+                template: TextTemplate::parse(text)
+                    .map_err(|error| Fault::new("template", error.to_string()))?,
             }),
-            ..Fault::new(code, "")
-        };
-        let template = TextTemplate::parse(text);
-        let template = template.map_err(|error| {
-            let error = error.to_string();
-            let (message, advice) = split_advice(&error);
-            fault(
-                "template",
-                message.to_owned(),
-                advice.map(|advice| format!("{advice};")),
-            )
-        })?;
-        let node = template
-            .references()
-            .find_map(|reference| match &reference.root {
-                Root::Node(name) => Some(name),
-                _ => None,
-            });
-        if let Some(name) = node {
+        }
+    }
+
+    fn faults(text: &str) -> Vec<Fault> {
+        let errors = TextTemplate::errors(text);
+        let placeholders = TextTemplate::placeholders(text);
+        if errors.is_empty() && placeholders.is_empty() {
+            let message = "expected a placeholder, got the same key for all requests".to_owned();
+            let hint = "add a placeholder, or set the limits of the policy itself;".to_owned();
+            return vec![fault("invalid", message, Some(hint), None)];
+        }
+        let nodes = placeholders.iter().filter_map(|(column, reference)| {
+            let Root::Node(name) = &reference.root else {
+                return None;
+            };
             let message = format!("a key cannot use \"{name}\", which is no value of the request");
             let hint = did_you_mean(name, Root::RESERVED);
-            return Err(fault("reference", message, hint));
-        }
-        if template.references().next().is_none() {
-            let message = "expected a placeholder, got the same key for all requests";
-            let hint = "add a placeholder, or set the limits of the policy itself;".to_owned();
-            return Err(fault("invalid", message.to_owned(), Some(hint)));
-        }
-        Ok(Self {
-            written: text.to_owned(),
-            template,
-        })
+            Some(fault("reference", message, hint, Some(*column)))
+        });
+        let errors = errors.iter().map(|error| {
+            let message = error.to_string();
+            let (message, advice) = split_advice(&message);
+            let hint = advice.map(|advice| format!("{advice};"));
+            fault("template", message.to_owned(), hint, error.column())
+        });
+        errors.chain(nodes).collect()
     }
 
     fn written(&self) -> impl Display {

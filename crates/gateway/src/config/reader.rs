@@ -125,7 +125,9 @@ impl<'t> ValueReader<'t> {
     pub(super) fn report_fault(&self, fault: Fault) {
         let message = fault.message + &self.masked(&fault.got);
         let help = fault.help.map(|help| self.masked(&help));
-        self.error_with_help(fault.code, message, help);
+        let at = fault.column.map(|column| self.at_character(column));
+        let at = at.as_ref().unwrap_or(self);
+        at.error_with_help(fault.code, message, help);
     }
 
     /// Returns what of the file may be shown.

@@ -303,6 +303,18 @@ impl Template {
 
     /// Parses `text` as [`parse`](Self::parse) does, and returns all mistakes. A template with mistakes lacks their text.
     fn parse_all(text: &str, references: &mut Vec<Reference>) -> (Self, Vec<TemplateError>) {
+        Self::parse_each(text, |_, reference| {
+            references.push(reference);
+            references.len() - 1
+        })
+    }
+
+    /// Parses `text`, and calls `add` for each valid placeholder, with the number of its first character, counted from 1.
+    /// `add` returns the index of the placeholder.
+    fn parse_each(
+        text: &str,
+        mut add: impl FnMut(usize, Reference) -> usize,
+    ) -> (Self, Vec<TemplateError>) {
         let (mut template, mut errors) = (Self::default(), Vec::new());
         let mut rest = text;
         // No character is looked at again for each brace.
@@ -332,8 +344,7 @@ impl Template {
             {
                 match Reference::parse(&after[..end]) {
                     Ok(reference) => {
-                        template.parts.push(Part::Value(references.len()));
-                        references.push(reference);
+                        template.parts.push(Part::Value(add(column, reference)));
                     }
                     Err(error) => report(error),
                 }

@@ -48,6 +48,18 @@ impl TextTemplate {
         Template::parse_all(text, &mut Vec::new()).1
     }
 
+    /// Returns the valid placeholders of `text`, which may have mistakes elsewhere. Each has the number of its first
+    /// character, counted from 1.
+    #[must_use]
+    pub fn placeholders(text: &str) -> Vec<(usize, Reference)> {
+        let mut found = Vec::new();
+        Template::parse_each(text, |column, reference| {
+            found.push((column, reference));
+            found.len() - 1
+        });
+        found
+    }
+
     /// Returns all placeholders, in the order of the text. [`Reference::node`] is `None`.
     pub fn references(&self) -> impl Iterator<Item = &Reference> {
         self.references.iter()

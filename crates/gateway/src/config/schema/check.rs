@@ -11,7 +11,7 @@ use serde_json::{Number, Value};
 use super::{
     super::{
         reader::ValueReader,
-        text::{self, Fault},
+        text::{self, Fault, Format},
         tree::{Kind, Tree},
         value::did_you_mean,
     },
@@ -261,8 +261,7 @@ pub(super) fn accepts_type(schema: &Value, tree: &Tree) -> bool {
 
 /// Returns a description of the values that a schema accepts, with its article.
 fn type_name(schema: &Value) -> String {
-    let format = schema.get("format").and_then(Value::as_str);
-    if let Some(format) = format.and_then(text::format) {
+    if let Some(format) = format_of(schema) {
         return format.expected.to_owned();
     }
     let name = match schema.get("type").and_then(Value::as_str) {
@@ -311,9 +310,13 @@ fn is_of_format(schema: &Value, text: &str) -> bool {
 /// Returns the reason why `text` does not have the text format of the schema, if there is one, or is not within
 /// `limits`.
 fn format_fault(schema: &Value, text: &str, limits: &Value) -> Option<Fault> {
+    (format_of(schema)?.check)(text, limits).err()
+}
+
+/// Returns the text format of the schema, if there is one.
+fn format_of(schema: &Value) -> Option<&'static Format> {
     let format = schema.get("format").and_then(Value::as_str);
-    let format = format.and_then(text::format)?;
-    (format.check)(text, limits).err()
+    format.and_then(text::format)
 }
 
 /// Joins descriptions of types and words: `a map or "off"`, `one of "a", "b"`.
@@ -355,13 +358,20 @@ fn check_scalar(schema: &Value, reader: &ValueReader<'_>) -> bool {
 
 /// Returns `true` if `text` has the text format of the schema, if there is one. Reports it otherwise.
 fn check_text(schema: &Value, text: &str, reader: &ValueReader<'_>) -> bool {
-    if let Some(fault) = format_fault(schema, text, schema) {
+    let Some(format) = format_of(schema) else {
+        return true;
+    };
+    let mut faults = (format.faults)(text);
+    if faults.is_empty() {
+        faults.extend((format.check)(text, schema).err());
+    }
+    let is_valid = faults.is_empty();
+    for fault in faults {
         let habit = || habit::text(schema, text, reader);
         let help = fault.help.or_else(habit);
         reader.report_fault(Fault { help, ..fault });
-        return false;
     }
-    true
+    is_valid
 }
 
 /// Returns `true` if `number` is within the limits of the schema. Reports it otherwise, with a suggestion.

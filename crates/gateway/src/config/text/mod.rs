@@ -33,6 +33,11 @@ pub(super) trait Text: Sized {
     /// Returns the reason why the text is not valid.
     fn parse(text: &str) -> Result<Self, Fault>;
 
+    /// Returns all reasons why the text is not valid, each at its character if it has one.
+    fn faults(text: &str) -> Vec<Fault> {
+        Self::parse(text).err().into_iter().collect()
+    }
+
     /// Returns the text of the value, for the defaults in the schema.
     fn written(&self) -> impl Display;
 
@@ -64,6 +69,8 @@ pub(super) struct Fault {
     /// The rest of the message, with parts of the text.
     pub(super) got: String,
     pub(super) help: Option<String>,
+    /// Number of the character at which the mistake begins, counted from 1. `None` if the whole text is wrong.
+    pub(super) column: Option<usize>,
 }
 
 impl Fault {
@@ -74,6 +81,7 @@ impl Fault {
             message,
             got: String::new(),
             help: None,
+            column: None,
         }
     }
 
@@ -97,6 +105,8 @@ pub(super) struct Format {
     pub(super) expected: &'static str,
     pub(super) shape: Shape,
     pub(super) check: fn(&str, &Value) -> Result<(), Fault>,
+    /// Returns all reasons why a text does not have the format.
+    pub(super) faults: fn(&str) -> Vec<Fault>,
 }
 
 impl Format {
@@ -113,6 +123,7 @@ impl Format {
                     ..Fault::new("range", format!("{limits}, got "))
                 })
             },
+            faults: T::faults,
         }
     }
 }
