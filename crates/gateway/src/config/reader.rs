@@ -461,6 +461,9 @@ fn written_without(tree: &Tree, expected: &str) -> Option<String> {
     let is_map = expected.starts_with("a map");
     match &tree.kind {
         Kind::Scalar(Value::Null) => Some("add a value, or remove the key".to_owned()),
+        Kind::List(_) if is_map => {
+            Some("write each item as \"name: …\", without \"- \"".to_owned())
+        }
         Kind::Map { .. } if !is_map => {
             let name = tree.text_in_braces()?;
             let root = name.split(['.', '|']).next().unwrap_or_default();
@@ -475,6 +478,8 @@ fn written_without(tree: &Tree, expected: &str) -> Option<String> {
             let key = text.split_once(':').map(|(key, _)| key);
             let is_word = |one: char| one.is_ascii_alphanumeric() || one == '_';
             let is_key = key.is_some_and(|key| !key.is_empty() && key.chars().all(is_word));
+            // The ":" of a URL separates no key.
+            let is_key = is_key && !text.contains("://");
             is_key.then(|| "write a space after the \":\" of a key".to_owned())
         }
         _ => None,

@@ -42,8 +42,10 @@ pub(super) fn value(schema: &Value, reader: &ValueReader<'_>) -> Option<String> 
         }
         ("array", Kind::Map { .. }) => "begin each item of the list with \"- \"",
         ("object", Kind::Scalar(Value::String(text))) => {
-            schema.get("properties")?.get(text)?;
-            return Some(format!("write a map: {{ {text}: … }}"));
+            let keys = schema.get("properties")?.as_object()?;
+            let only = keys.keys().next().filter(|_| keys.len() == 1);
+            let key = keys.get_key_value(text).map(|(key, _)| key).or(only)?;
+            return Some(format!("write a map: {{ {key}: … }}"));
         }
         _ => return None,
     };

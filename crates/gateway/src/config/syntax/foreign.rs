@@ -2,12 +2,16 @@
 
 use super::repair::{Repair, lines};
 
+/// Maximum number of texts without quotes that are put into them.
+const MOST_SIGNS: usize = 4;
+
 /// Returns the repairs of marks that YAML does not have, in the lines up to that of `offset`.
 pub(super) fn all(text: &str, offset: usize) -> impl Iterator<Item = Repair> {
     comments(text, offset)
         .chain(quotes(text, offset))
         .chain(semicolons(text, offset))
         .chain(trailing_comma(text, offset))
+        .chain(signs(text, offset))
 }
 
 /// Returns the repairs of lines that are comments of another language.
@@ -61,6 +65,26 @@ fn trailing_comma(text: &str, offset: usize) -> Option<Repair> {
     is_last.then(|| Repair::insert(offset, "", message, "remove the comma").removing(1))
 }
 
+/// Returns the repairs of texts in brackets that begin with a sign of YAML, such as `*` in `{ a: * }`.
+/// Of very many, only the first ones are tried, as each takes as long as parsing the file.
+fn signs(text: &str, offset: usize) -> impl Iterator<Item = Repair> {
+    let first = lines(text, offset).next().into_iter();
+    let repairs = first.flat_map(|(start, line)| {
+        let signs = line.match_indices(['*', '&', '@', '%', '`']);
+        signs.filter_map(move |(at, _)| {
+            // Otherwise it is an anchor or an alias.
+            let is_text = !line[at + 1..].starts_with(char::is_alphanumeric)
+                || !line[at..].starts_with(['*', '&']);
+            let is_start = is_text && line[..at].trim_end().ends_with([':', '[', ',', '{']);
+            let end = line[at..].find([',', ']', '}'])?;
+            let message = "a text without quotes must not begin with a sign of YAML";
+            let help = "put the text in quotes";
+            is_start.then(|| Repair::insert(start + at, "x", message, help).removing(end))
+        })
+    });
+    repairs.take(MOST_SIGNS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::super::tree::Tree;
@@ -93,6 +117,9 @@ mod tests {
             ),
             ("a: {b: 1},\nc: 2\n", 1, 10, "expected the end of the line"),
             ("a: [, b]", 1, 5, "expected a value before the comma"),
+            ("a: { b: { c: * } }", 1, 14, "a sign of YAML"),
+            ("a: [b, @c]", 1, 8, "a sign of YAML"),
+            ("a:\n  - b: 1\n   c: 2\n", 3, 4, "indented less than"),
         ] {
             let error = Tree::parse(text).unwrap_err();
             let place = (error.position.line, error.position.column);

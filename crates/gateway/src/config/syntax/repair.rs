@@ -7,6 +7,9 @@ use super::{
     Certainty, SyntaxError, TAB, foreign,
 };
 
+/// Indentation that a line may lack, with one space more.
+const SPACES: &str = "    ";
+
 /// Number of lines before that of the error in which a mistake is searched.
 const LINES: usize = 4;
 
@@ -155,13 +158,22 @@ fn tabs(text: &str, offset: usize) -> Option<Repair> {
     })
 }
 
-/// Returns the repair of a key that is indented more than the key with a value in the line before it.
+/// Returns the repair of a key that is indented more than the key with a value in the line before it, or a little less.
 fn indentation(text: &str, offset: usize) -> Option<Repair> {
     let mut lines = lines(text, offset);
     let ((start, line), (_, before)) = (lines.next()?, lines.next()?);
     let own = line.len() - line.trim_start_matches(' ').len();
     let column = before.len() - before.trim_start_matches([' ', '-']).len();
     let is_key = before.contains(": ") && line.contains(':');
+    if is_key && own < column && column - own < SPACES.len() {
+        let message = "a key is indented less than the key before it";
+        let missing = &SPACES[..column - own];
+        let help = "indent all keys of a map alike";
+        return Some(Repair {
+            mistake: start + own,
+            ..Repair::insert(start, missing, message, help)
+        });
+    }
     let message = "a key is indented more than the key before it, which has a value";
     let help = "indent all keys of a map alike, or put a text with \":\" in quotes";
     (is_key && own > column).then(|| Repair {
