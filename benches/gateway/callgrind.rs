@@ -1,4 +1,4 @@
-//! Numbers of instructions, allocations and system calls of a candidate, counted by callgrind.
+//! Numbers of instructions, cache misses, allocations and system calls of a candidate, counted by callgrind.
 
 use std::{
     collections::HashMap,
@@ -21,6 +21,9 @@ const REQUESTS: usize = 25;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Counts {
     pub(crate) instructions: f64,
+    /// Misses of the first-level caches for code and data, each of which takes about as long as ten instructions. They
+    /// explain a good part of the processor time: a request passes most code once.
+    pub(crate) cache_misses: f64,
     pub(crate) allocations: f64,
     /// System calls, without reads of the clock.
     pub(crate) syscalls: f64,
@@ -33,6 +36,7 @@ impl Counts {
     fn min(self, other: Self) -> Self {
         Self {
             instructions: self.instructions.min(other.instructions),
+            cache_misses: self.cache_misses.min(other.cache_misses),
             allocations: self.allocations.min(other.allocations),
             syscalls: self.syscalls.min(other.syscalls),
             clock_reads: self.clock_reads.min(other.clock_reads),
@@ -140,10 +144,14 @@ pub(crate) fn parse(dump: &str, requests: f64) -> Option<Counts> {
     let place = |name| events.iter().position(|event| *event == name);
     let (instructions, syscalls) = (place("Ir")?, place("sysCount")?);
     let totals = field("totals: ")?;
+    let misses = [place("I1mr")?, place("D1mr")?, place("D1mw")?];
+    let misses = misses.map(|place| number(totals, place));
+    let misses = misses.into_iter().sum::<Option<u64>>()?;
     let (allocations, clock_reads) = calls(dump, syscalls)?;
     let per_request = |total: u64| total as f64 / requests;
     Some(Counts {
         instructions: per_request(number(totals, instructions)?),
+        cache_misses: per_request(misses),
         allocations: (allocations > 0).then_some(per_request(allocations))?,
         syscalls: per_request(number(totals, syscalls)?.checked_sub(clock_reads)?),
         clock_reads: per_request(clock_reads),

@@ -34,6 +34,11 @@ impl Mode<'_> {
             "-q",
             "--tool=callgrind",
             "--collect-systime=nsec",
+            // The same caches on each machine: a first level of 32 KiB for code and one for data, and a second one.
+            "--cache-sim=yes",
+            "--I1=32768,8,64",
+            "--D1=32768,8,64",
+            "--LL=524288,8,64",
         ];
         let files = [("--callgrind-out-file=", "out"), ("--vgdb-prefix=", "vgdb")];
         let files = files.map(|(option, file)| {

@@ -21,7 +21,7 @@ use crate::{
 const DUMP: &str = "\
 # callgrind format
 positions: line
-events: Ir sysCount sysTime sysCpuTime
+events: Ir sysCount sysTime sysCpuTime I1mr D1mr D1mw
 summary: 1 1 1 1
 
 fn=(1) program
@@ -54,7 +54,7 @@ fn=(5)
 16 90 4
 +1 190 10
 
-totals: 3000 50 7 8
+totals: 3000 50 7 8 10 20 30
 ";
 
 pub(crate) fn run() -> io::Result<()> {
@@ -68,6 +68,7 @@ pub(crate) fn run() -> io::Result<()> {
 fn parses_dumps() {
     let expected = Counts {
         instructions: 300.0,
+        cache_misses: 6.0,
         allocations: 0.8,
         syscalls: 3.6,
         clock_reads: 1.4,
@@ -84,6 +85,7 @@ fn compares_figures() {
     let figures = |compiler: &str, instructions| {
         let counts = Counts {
             instructions,
+            cache_misses: 7.0,
             allocations: 60.04,
             syscalls: 5.0,
             clock_reads: 9.0,

@@ -9,9 +9,9 @@ use crate::{
 /// Prints a row for each route of each candidate. Values that were not measured are empty.
 pub(crate) fn print(times: &[(Row, Times)], counts: &[(Row, Counts)]) {
     println!(
-        "| per request | calls | CPU µs | ratio | instructions | allocations | syscalls | clock reads | p50 µs | p99 µs | ratio of p99 |"
+        "| per request | calls | CPU µs | ratio | instructions | cache misses | allocations | syscalls | clock reads | p50 µs | p99 µs | ratio of p99 |"
     );
-    println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
+    println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
     for row in Row::all() {
         let times = of(times, row);
         let counts = of(counts, row);
@@ -23,13 +23,14 @@ pub(crate) fn print(times: &[(Row, Times)], counts: &[(Row, Counts)]) {
             times.map(value).map_or(String::new(), text)
         };
         println!(
-            "| {}{} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            "| {}{} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             row.kind.name(),
             if row.route.token { ", token" } else { "" },
             row.route.nodes,
             time(|times| times.cpu),
             ratio(|times| times.cpu_ratio),
             count(|counts| counts.instructions),
+            count(|counts| counts.cache_misses),
             count(|counts| counts.allocations),
             count(|counts| counts.syscalls),
             count(|counts| counts.clock_reads),
