@@ -13,6 +13,7 @@ use super::{
     Redactor, SHORT, Value,
     form::is_plain,
     is_part, with_stars,
+    words::Words,
 };
 
 /// A class of keys, by the values that they can hold.
@@ -185,6 +186,10 @@ impl Redactor {
         self.not_names
             .sort_by(|(one, _), (other, _)| other.len().cmp(&one.len()).then(one.cmp(other)));
         self.not_names.dedup();
+        self.words = Words::default();
+        for (index, (name, _)) in self.not_names.iter().enumerate() {
+            self.words.add(index, name);
+        }
     }
 
     /// Returns the class of a key. Without a value, a key that does not consist of words may be a secret in place of both.

@@ -10,6 +10,7 @@ mod condition;
 mod excerpt;
 mod form;
 mod token;
+mod words;
 
 use std::{
     cell::{Cell, RefCell},
@@ -20,7 +21,7 @@ use std::{
 
 use indexmap::IndexSet;
 
-use self::class::Class;
+use self::{class::Class, words::Words};
 use super::{
     acknowledge::steps,
     diagnostic::{Diagnostic, Position},
@@ -42,10 +43,14 @@ pub(super) struct Redactor {
     names: HashSet<String>,
     /// Texts in place of names that may be secrets, each as it may be shown. The longest are first.
     not_names: Vec<(String, String)>,
+    /// The words of `not_names`.
+    words: Words,
     /// Number of names that words were compared with.
     compared: Cell<usize>,
     /// The mask of the value that was masked last.
     last: RefCell<Option<(Position, Rc<Mask>)>>,
+    /// The masks of the list or map that was masked last, with its address.
+    last_inside: RefCell<Option<(*const Tree, Position, Rc<Masks>)>>,
 }
 
 /// The parts of a value that may be shown, and the others.
@@ -54,8 +59,48 @@ struct Mask {
     written: String,
     /// The value in quotes, with stars in place of the other parts.
     shown: String,
+    /// The value, if the file has variables in place of it.
+    value: Option<String>,
     /// The other parts, and their words.
     hidden: IndexSet<String>,
+}
+
+impl Mask {
+    /// Returns `true` if all of the value may be shown.
+    fn is_empty(&self) -> bool {
+        self.hidden.is_empty()
+            && self.value.is_none()
+            && self.shown == format!("\"{}\"", self.written)
+    }
+
+    /// Returns `text` with stars in place of the parts of the value that may not be shown.
+    fn masked(&self, mut text: String) -> String {
+        for whole in [Some(&self.written), self.value.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            text = text.replace(&format!("\"{whole}\""), &self.shown);
+        }
+        // A message may have parts of the value, or its words in another form.
+        let hidden = self.hidden.iter();
+        hidden.fold(text, |text, part| replaced(&text, part, &stars(part)))
+    }
+}
+
+/// The masks of the values inside of a list or a map, and the words of what each replaces.
+#[derive(Default)]
+struct Masks {
+    all: Vec<Rc<Mask>>,
+    words: Words,
+}
+
+impl Masks {
+    fn add(&mut self, mask: Rc<Mask>) {
+        let quoted = [&mask.written].into_iter().chain(&mask.value);
+        let texts = quoted.chain(&mask.hidden).filter(|text| !text.is_empty());
+        texts.for_each(|text| self.words.add(self.all.len(), text));
+        self.all.push(mask);
+    }
 }
 
 /// A value of the configuration.
@@ -97,33 +142,47 @@ impl Redactor {
     /// Returns `text`, which a parser or a library says about the value `tree`, with stars in place of the parts of the
     /// value that may not be shown.
     pub(super) fn masked(&self, text: &str, tree: &Tree) -> String {
-        match &tree.kind {
-            Kind::Scalar(_) => self.masked_by(text, tree),
-            Kind::List(items) => items
-                .iter()
-                .fold(text.to_owned(), |text, item| self.masked(&text, item)),
-            Kind::Map { members, .. } => {
-                members.values().fold(text.to_owned(), |text, (_, value)| {
-                    self.masked(&text, value)
-                })
-            }
-        }
-    }
-
-    fn masked_by(&self, text: &str, tree: &Tree) -> String {
-        let mask = self.mask(tree);
-        let value = tree.as_text().filter(|_| tree.variables().is_some());
-        let mut text = tree.redact(text.to_owned(), &|tree| self.shown(tree));
-        for whole in [Some(&*mask.written), value].into_iter().flatten() {
-            text = text.replace(&format!("\"{whole}\""), &mask.shown);
-        }
+        let text = tree.redact(text.to_owned(), &|tree| self.shown(tree));
         if text.len() > LONGEST_MESSAGE {
             let quote = text.find('"').unwrap_or_default();
             return text[..quote].to_owned() + "…";
         }
-        // A message may have parts of the value, or its words in another form.
-        let hidden = mask.hidden.iter();
-        hidden.fold(text, |text, part| replaced(&text, part, &stars(part)))
+        if let Kind::Scalar(_) = &tree.kind {
+            return self.mask(tree).masked(text);
+        }
+        let masks = self.masks_inside(tree);
+        let quoted = masks.words.among(&text).into_iter();
+        quoted.fold(text, |text, index| masks.all[index].masked(text))
+    }
+
+    /// Returns the masks of the values inside of a list or a map. It can have thousands of mistakes, so the last ones are
+    /// kept.
+    fn masks_inside(&self, tree: &Tree) -> Rc<Masks> {
+        let last = self.last_inside.borrow();
+        if let Some((address, position, masks)) = &*last
+            && std::ptr::eq(*address, tree)
+            && *position == tree.position
+        {
+            return masks.clone();
+        }
+        drop(last);
+        let all = RefCell::new((Masks::default(), HashSet::new()));
+        tree.any(&|value| {
+            if matches!(value.kind, Kind::Scalar(_)) {
+                let mask = self.mask(value);
+                let (masks, known) = &mut *all.borrow_mut();
+                let is_new =
+                    known.insert((mask.written.clone(), mask.shown.clone(), mask.value.clone()));
+                if is_new && !mask.is_empty() {
+                    masks.add(mask);
+                }
+            }
+            false
+        });
+        let masks = Rc::new(all.into_inner().0);
+        let last = (std::ptr::from_ref(tree), tree.position, masks.clone());
+        self.last_inside.replace(Some(last));
+        masks
     }
 
     /// Returns the mask of the value `tree`. A text can have thousands of mistakes, so the last mask is kept.
@@ -149,6 +208,7 @@ impl Redactor {
         let mask = Rc::new(Mask {
             written,
             shown,
+            value: value.map(str::to_owned),
             hidden,
         });
         self.last.replace(Some((tree.position, mask.clone())));
@@ -170,8 +230,9 @@ impl Redactor {
 
     /// Returns a text with names, such as a message, with stars in place of what may be a secret in them.
     pub(super) fn names_in(&self, text: &str) -> String {
-        let all = self.not_names.iter();
-        all.fold(text.to_owned(), |text, (name, shown)| {
+        let found = self.words.among(text).into_iter();
+        found.fold(text.to_owned(), |text, index| {
+            let (name, shown) = &self.not_names[index];
             replaced(&text, name, shown)
         })
     }

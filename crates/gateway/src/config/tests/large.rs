@@ -84,6 +84,15 @@ fn fault_j7_many_nodes_and_steps_take_linear_time() {
 }
 
 #[test]
+fn fault_j7_many_colliding_names_take_linear_time() {
+    let rename = "request: { path: / }, response: { rename: {…} }";
+    let names = node(rename, |index| format!("a{index}: x, "));
+    assert_eq!(count(&names, "invalid"), MANY);
+    let odd = node(rename, |index| format!("\"a {index}?b\": \"x?y\", "));
+    assert_eq!(count(&odd, "invalid"), MANY);
+}
+
+#[test]
 fn fault_j7_the_values_of_aliases_are_bounded() {
     let level = |level: usize| match level {
         0 => "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n".to_owned(),
