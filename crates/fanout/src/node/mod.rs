@@ -3,16 +3,11 @@
 mod builder;
 mod node_order_cache;
 
-use std::{
-    fmt,
-    future::ready,
-    sync::Arc,
-    task::{Context, Poll, Waker},
-};
+use std::{fmt, sync::Arc};
 
 use tokio::time::Instant;
 use tower::{Service, ServiceExt};
-use tower_fanout_layers::{Call, CallContext, panic};
+use tower_fanout_layers::{Call, CallContext, oneshot::Oneshot, panic};
 
 pub use self::builder::{Node, PlanBuilder};
 use self::node_order_cache::NodeOrderCache;
@@ -68,7 +63,9 @@ impl<Req> BoundNode<Req> {
                 *call = facts();
                 call.key = own.or_else(|| call.key.take());
             }
-            Ok(start_call(service.clone(), request))
+            // The future of a service that is not ready keeps its error, which need not be `Send` itself.
+            let mut service = service.clone().map_err(Into::<BranchError>::into);
+            Ok(call::start(Oneshot::start(&mut service, request)))
         };
         Self {
             start: Box::new(start),
@@ -114,24 +111,6 @@ impl<Req> BoundNode<Req> {
     pub fn downstream(mut self, profile: Profile) -> Self {
         self.profile = Some(Box::new(profile));
         self
-    }
-}
-
-/// Calls `service` at once if it is ready, as most are, so that the call has room for neither service nor request.
-fn start_call<S, R>(mut service: S, request: R) -> BoxErasedCall
-where
-    S: Service<R> + Send + 'static,
-    S::Response: Send + Sync + 'static,
-    S::Error: Into<BranchError>,
-    S::Future: Send + 'static,
-    R: Send + 'static,
-{
-    match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(Ok(())) => call::start(service.call(request)),
-        Poll::Ready(Err(error)) => {
-            call::start(ready(Err::<S::Response, BranchError>(error.into())))
-        }
-        Poll::Pending => call::start(service.oneshot(request)),
     }
 }
 
