@@ -137,4 +137,13 @@ mod tests {
     async fn fault_k7_converts_a_panic_into_a_500() {
         assert_eq!(status(|| panic!("the inside")).await, 500);
     }
+
+    #[tokio::test]
+    async fn fault_k7_converts_a_panic_before_the_future_into_a_500() {
+        type Response = std::future::Ready<Result<http::Response<Full<Bytes>>, Rejection>>;
+        let service = service_fn(|_: Request<()>| -> Response { panic!("the inside") });
+        let service = ProblemLayer::new().layer(service);
+        let response = service.oneshot(Request::new(())).await.unwrap();
+        assert_eq!(response.status(), 500);
+    }
 }
