@@ -159,6 +159,31 @@ async fn fault_c1_c17_log_lines_have_request_ids_until_the_body_ends() {
 }
 
 #[tokio::test]
+async fn fault_c1_c12_human_lines_end_with_the_ids_of_the_request() {
+    let written = Written::default();
+    let writer = written.clone();
+    let lines = lines(true, false, move || writer.clone());
+    let _default = log_to(lines);
+    let service = ServiceBuilder::new()
+        .layer(CorrelationLayer::new(
+            CorrelationConfig::default().trust(false),
+        ))
+        .layer(RequestFieldsLayer)
+        .service_fn(|_: Request<()>| async {
+            tracing::info!("called");
+            Ok::<_, Infallible>(Response::new(()))
+        });
+    let request = Request::get("/a").header("x-request-id", "theirs\t");
+    let response = service.oneshot(request.body(()).unwrap()).await.unwrap();
+    let id = response.headers()["x-correlation-id"].to_str().unwrap();
+    let log = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+    let fields =
+        format!("called correlation_id={id} client_request_id=theirs\\t method=GET path=/a\n");
+    assert!(log.ends_with(&fields), "{log}");
+    assert_eq!(log.lines().count(), 1);
+}
+
+#[tokio::test]
 async fn fault_d37_log_lines_name_the_client_behind_a_trusted_proxy() {
     let written = Written::default();
     let writer = written.clone();
