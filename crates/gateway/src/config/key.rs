@@ -7,7 +7,7 @@ use tower_fanout_json::template::{Lookup, Reference, Root, TextTemplate};
 
 use super::{
     reader::split_advice,
-    text::{Fault, Shape, Text},
+    text::{Fault, Shape, Text, name, request_value},
     value::did_you_mean,
 };
 
@@ -64,8 +64,11 @@ impl Text for KeyTemplate {
     const FORMAT: &'static str = "key-template";
     const EXPECTED: &'static str = "a template with values of the request, such as \"{jwt.sub}\"";
     const SHAPE: Shape = Shape::Pattern(concat!(
-        r"^([^{}]|\{\{|\}\})*\{(body|query|header|jwt|route|tier)([.|][^}]*)?\}",
-        r"([^{}]|\{\{|\}\}|\{(body|query|header|jwt|route|tier)([.|][^}]*)?\})*$"
+        r"^([^{}]|\{\{|\}\})*\{",
+        request_value!(),
+        r"(\|[^}]*)?\}([^{}]|\{\{|\}\}|\{",
+        request_value!(),
+        r"(\|[^}]*)?\})*$"
     ));
 
     fn parse(text: &str) -> Result<Self, Fault> {

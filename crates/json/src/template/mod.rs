@@ -470,7 +470,8 @@ impl Reference {
                 "\"*\" has no meaning in the placeholder {{{text}}}; name one value"
             )));
         }
-        let named = |name: &str| !name.is_empty() && !name.contains(['{', '}', '/', ' ']);
+        let is_wrong = |one: char| "{}/".contains(one) || one.is_whitespace();
+        let named = |name: &str| !name.is_empty() && !name.contains(is_wrong);
         let trimmed: Vec<_> = path.split('.').map(str::trim).collect();
         let written = trimmed.join(".");
         if written != path && trimmed.iter().all(|step| named(step)) {

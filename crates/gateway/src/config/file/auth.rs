@@ -14,7 +14,7 @@ use tower_fanout_http::jwt::{
 };
 
 use super::{
-    super::text::{ClaimPath, Parsed, Scope, Size, TokenType, Url, VisibleText},
+    super::text::{ClaimPath, Parsed, Scope, Size, TokenType, Url, VisibleText, host, port},
     CREDENTIALS, PER_MESSAGE, SMALLEST_BODY, headers_except, names, section,
 };
 
@@ -113,10 +113,12 @@ impl fmt::Debug for SecretText {
 
 /// Regular expression of the URL of a JWK set: `https`, or `http` on a loopback host.
 const KEYS_URL: &str = concat!(
-    r"^([Hh][Tt][Tt][Pp][Ss]://[!$&-.0-9:;=A-Z\[\]_a-z~]|",
-    r"[Hh][Tt][Tt][Pp]://([Ll][Oo][Cc][Aa][Ll][Hh][Oo][Ss][Tt](?=[:/?]|$)|127\.|\[[0:]*1\]))",
-    r"([!$&-.0-9:;=A-Z\[\]_a-z~]|%[0-9A-Fa-f]{2})*",
-    r"(/([^#{}?%\\]|%[0-9A-Fa-f]{2})*)?(\?[^#\x00-\x20]*)?$"
+    "^([Hh][Tt][Tt][Pp][Ss]://",
+    host!(),
+    r"|[Hh][Tt][Tt][Pp]://([Ll][Oo][Cc][Aa][Ll][Hh][Oo][Ss][Tt]|127(\.[0-9]{1,3}){3}|\[[0:]*1\]))",
+    "(:",
+    port!(),
+    r")?(/([^#{}?%\\]|%[0-9A-Fa-f]{2})*)?(\?[^#\x00-\x20]*)?$"
 );
 
 section! {

@@ -9,7 +9,7 @@ use tower_fanout::layers::config::schema::Limits;
 use tower_fanout_http::client::{AddressPolicy, ClientConfig, TlsVersion, Verify};
 
 use super::{
-    super::text::{Parsed, Size, Url},
+    super::text::{Parsed, Size, Url, host, port},
     SMALLEST_BODY, headers_except, managed, section,
 };
 
@@ -19,7 +19,11 @@ const CREDENTIALS: &str =
 
 /// Regular expression of the URL of a service.
 const ENDPOINT: &str = concat!(
-    r"^[Hh][Tt][Tt][Pp][Ss]?://([!$&-.0-9:;=A-Z\[\]_a-z~]|%[0-9A-Fa-f]{2})+",
+    "^[Hh][Tt][Tt][Pp][Ss]?://",
+    host!(),
+    "(:",
+    port!(),
+    ")?",
     r"(/(?!\.\.?(/|$))([^#{}?%\\/]|%[0-9A-Fa-f]{2})*)*$"
 );
 

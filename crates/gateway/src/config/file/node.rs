@@ -9,19 +9,44 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 use tower_fanout::layers::fallback::OutcomeSet;
 
-use super::{super::text::Parsed, headers_except, managed, section};
+use super::{
+    super::text::{Parsed, name, placeholder, request_value},
+    headers_except, managed, section,
+};
 
 /// Regular expression of the paths of requests, whose segments may have placeholders.
 const PATH: &str = concat!(
     r"^(?!//)(/(?!\.\.?(/|$))",
-    r"([^{}?#\\%/]|%[0-9A-Fa-f]{2}|\{\{|\}\}|\{[^{}][^}]*\})*)+$"
+    r"([^{}?#\\%/]|%[0-9A-Fa-f]{2}|\{\{|\}\}|",
+    placeholder!(),
+    ")*)+$"
 );
 
+/// Regular expression of the values of query parameters, which may have placeholders.
+const QUERY_VALUE: &str = concat!(r"^([^{}]|\{\{|\}\}|", placeholder!(), ")*$");
+
+/// Regular expression of the values of headers: visible ASCII characters, spaces and placeholders.
+const HEADER_VALUE: &str = concat!(r"^([ -z|~]|\{\{|\}\}|", placeholder!("[ -|~]"), ")*$");
+
+/// Returns the schema of a [`Scalar`] whose text matches `pattern`.
+fn scalar(pattern: &str) -> Value {
+    let text = json!({ "type": "string", "pattern": pattern });
+    json!({ "anyOf": [text, { "type": "number" }, { "type": "boolean" }] })
+}
+
+/// A step of a path to members of a response: a name without white space at its ends, or an index.
+macro_rules! step {
+    () => {
+        concat!(
+            r"(?!(\$|[0+-][0-9]+)(\.|$))",
+            r"([^.*\[\]\\\s]|\\[.\\*$\[\]/+0\s-])",
+            r"(([^.*\[\]\\]|\\[.\\*$\[\]/+0\s-])*([^.*\[\]\\\s]|\\[.\\*$\[\]/+0\s-]))?"
+        )
+    };
+}
+
 /// Regular expression of the paths to members of a response.
-const FIELD: &str = concat!(
-    r"^(?!/)(?!\$(\.|$))([^.*\[\]\\]|\\[.\\*$\[\]/+0\s-])+",
-    r"(\.(?!\$(\.|$))([^.*\[\]\\]|\\[.\\*$\[\]/+0\s-])+)*$"
-);
+const FIELD: &str = concat!("^(?!/)", step!(), r"(\.", step!(), ")*$");
 
 /// Reads a JSON value. A null is a value too, although for serde it is a missing one.
 fn json_value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
@@ -104,10 +129,12 @@ section! {
         path: Option<String> = None,
         /// Query parameters by name.
         #[schemars(example = json!({ "segment": "{user.segment}" }))]
+        #[schemars(extend("additionalProperties" = scalar(QUERY_VALUE)))]
         query: IndexMap<String, Scalar> = IndexMap::new(),
         /// Headers by name.
         #[schemars(example = json!({ "x-subject": "{jwt.sub}" }))]
         #[schemars(extend("propertyNames" = headers_except(managed())))]
+        #[schemars(extend("additionalProperties" = scalar(HEADER_VALUE)))]
         headers: IndexMap<String, Scalar> = IndexMap::new(),
         /// JSON body of the request.
         #[serde(deserialize_with = "json_value")]

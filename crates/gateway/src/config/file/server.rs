@@ -14,7 +14,7 @@ use tower_fanout_http::{
 };
 
 use super::{
-    super::text::{Parsed, Size},
+    super::text::{Parsed, Size, port},
     SMALLEST_BODY, section,
 };
 
@@ -103,7 +103,11 @@ section! {
 }
 
 /// Regular expression of an origin as browsers write it, or of every origin.
-const ORIGIN: &str = r"^(\*|http://(?!.*:80$)[^/?#@\sA-Z]+|https://(?!.*:443$)[^/?#@\sA-Z]+)$";
+const ORIGIN: &str = concat!(
+    r"^(\*|(http://(?!.*:80$)|https://(?!.*:443$))([-._~0-9a-z]{1,253}|\[[0-9a-f:.]+\])(:",
+    port!(),
+    ")?)$"
+);
 
 /// Returns the schema of a list without `*`.
 fn no_star() -> Value {

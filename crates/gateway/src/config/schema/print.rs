@@ -19,8 +19,12 @@ const DESCRIPTIONS: [&str; 2] = ["description", "markdownDescription"];
 /// Name of the definition of a text with a variable.
 const VARIABLE: &str = "Variable";
 
-/// Regular expression of a variable, as the reader expands it.
-const VARIABLE_PATTERN: &str = r"\$\{[A-Za-z0-9_]+(:[-?][^}]*)?\}";
+/// Regular expression of a text with variables, as the reader expands them. A pair of dollar signs before a brace is one.
+const VARIABLE_PATTERN: &str = concat!(
+    r"^([^$]|\$+(?![${])|(\$\$)+\{)*",
+    r"((\$\$)*\$\{[A-Za-z0-9_]+(:-([^$}]|\$(?!\{))*|:\?[^}]*)?\}",
+    r"([^$]|\$+(?![${])|(\$\$)+\{)*)+$"
+);
 
 /// Returns the JSON Schema (draft 7) of the file, for other programs.
 ///

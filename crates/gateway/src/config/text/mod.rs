@@ -1,6 +1,7 @@
 //! Values that the file has as text, such as durations and addresses. Each has a name in the JSON Schema, as its
 //! `format`.
 
+mod pattern;
 mod size;
 mod url;
 mod values;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use serde_json::Value;
 
 pub(super) use self::{
+    pattern::{host, name, placeholder, port, request_value},
     size::Size,
     url::{Url, report_url},
     values::{BaggageKey, ClaimPath, LogFilter, Scope, TOKEN, TokenType, VisibleText, WarningRule},

@@ -253,12 +253,12 @@ checked! {
         |text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
     /// A name, or other text that labels, logs and people can show.
     VisibleText: "visible-text", "text with visible characters and without control characters",
-        r"^[^\x00-\x1F\x7F-\x9F]*[^\x00-\x20\x7F-\x9F][^\x00-\x1F\x7F-\x9F]*$",
+        r"^[^\x00-\x1F\x7F-\x9F]*[^\x00-\x20\x7F-\x9F\s][^\x00-\x1F\x7F-\x9F]*$",
         |text| !text.trim().is_empty() && !text.contains(char::is_control);
     /// The path of a claim: names that are joined by dots, or a URI, which is one name.
     ClaimPath: "claim-path", "the path of a claim such as \"realm_access.roles\"",
         concat!(
-            r"^[^.\x00-\x1F\x7F-\x9F]+(\.[^.\x00-\x1F\x7F-\x9F]+)*$|",
+            r"^(?!(.*\.)?\s*(\.|$))[^\x00-\x1F\x7F-\x9F]+$|",
             r"^[^\x00-\x1F\x7F-\x9F]*://[^\x00-\x1F\x7F-\x9F]*$"
         ),
         |text| {
