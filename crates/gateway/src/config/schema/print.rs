@@ -19,12 +19,31 @@ const DESCRIPTIONS: [&str; 2] = ["description", "markdownDescription"];
 /// Name of the definition of a text with a variable.
 const VARIABLE: &str = "Variable";
 
-/// Regular expression of a text with variables, as the reader expands them. A pair of dollar signs before a brace is one.
-const VARIABLE_PATTERN: &str = concat!(
-    r"^([^$]|\$+(?![${])|(\$\$)+\{)*",
-    r"((\$\$)*\$\{[A-Za-z0-9_]+(:-([^$}]|\$(?!\{))*|:\?[^}]*)?\}",
-    r"([^$]|\$+(?![${])|(\$\$)+\{)*)+$"
-);
+/// Name of the definition of a text whose references to variables are valid.
+const TEXT: &str = "Text";
+
+/// Name of the extension of a schema of names, in which the reader expands no variables.
+const NAME: &str = "x-name";
+
+/// Regular expression of parts of a text without variables. A pair of dollar signs before a brace is one.
+macro_rules! literal {
+    () => {
+        r"([^$]|\$+(?![${])|(\$\$)+\{)*"
+    };
+}
+
+/// Regular expression of a variable, as the reader expands it.
+macro_rules! reference {
+    () => {
+        r"(\$\$)*\$\{[A-Za-z0-9_]+(:-([^$}]|\$(?!\{))*|:\?[^}]*)?\}"
+    };
+}
+
+/// Regular expression of a text with variables.
+const VARIABLE_PATTERN: &str = concat!("^", literal!(), "(", reference!(), literal!(), ")+$");
+
+/// Regular expression of a text with or without variables.
+const TEXT_PATTERN: &str = concat!("^", literal!(), "(", reference!(), literal!(), ")*$");
 
 /// Returns the JSON Schema (draft 7) of the file, for other programs.
 ///
@@ -42,6 +61,9 @@ pub(crate) fn json_schema() -> Value {
     if let Some(Value::Object(definitions)) = schema.get_mut("definitions") {
         let variable = json!({ "type": "string", "pattern": VARIABLE_PATTERN });
         definitions.insert(VARIABLE.to_owned(), variable);
+        let message = "expected a variable such as ${NAME}; write $${ for a literal ${";
+        let text = json!({ "pattern": TEXT_PATTERN, "patternErrorMessage": message });
+        definitions.insert(TEXT.to_owned(), text);
     }
     schema.into()
 }
@@ -49,10 +71,15 @@ pub(crate) fn json_schema() -> Value {
 fn publish(schema: &mut Schema) {
     if let Some(schema) = schema.as_object_mut() {
         describe(schema);
+        let names = schema.get_mut("propertyNames");
+        if let Some(names) = names.and_then(Value::as_object_mut) {
+            names.insert(NAME.to_owned(), true.into());
+        }
     }
     transform_subschemas(&mut publish, schema);
     if let Some(schema) = schema.as_object_mut() {
         state_format(schema);
+        check_references(schema);
         gather_words(schema);
         accept_variables(schema);
         require_exactly_one(schema);
@@ -138,13 +165,23 @@ fn state_format(schema: &mut Map<String, Value>) {
         (Some((Shape::Pattern(pattern), expected)), _) => (pattern.to_owned(), Some(expected)),
         (None, _) => return,
     };
-    schema.insert(
-        "pattern".into(),
-        format!("{pattern}|{VARIABLE_PATTERN}").into(),
-    );
+    let pattern = match schema.contains_key(NAME) {
+        true => pattern,
+        false => format!("{pattern}|{VARIABLE_PATTERN}"),
+    };
+    schema.insert("pattern".into(), pattern.into());
     if let Some(expected) = expected {
         let expected = format!("expected {expected}");
         schema.insert("patternErrorMessage".into(), expected.into());
+    }
+}
+
+/// Refuses texts with references to variables that the reader cannot expand.
+fn check_references(schema: &mut Map<String, Value>) {
+    let is_text = schema.get("type").is_some_and(|kind| kind == "string");
+    if is_text && !schema.contains_key(NAME) && !schema.contains_key("enum") {
+        let text = json!([{ "$ref": format!("#/definitions/{TEXT}") }]);
+        schema.entry("allOf").or_insert(text);
     }
 }
 
