@@ -5,6 +5,7 @@ use tower_fanout_json::template::{RequestTemplate, Root, TemplateError, TextTemp
 
 use super::{
     reader::{ValueReader, split_advice},
+    syntax::HELM,
     tree::Kind,
     value::nearest,
 };
@@ -39,11 +40,17 @@ impl Known<'_> {
         });
         let is_placeholder =
             |(_, name): &(usize, &str)| self.is_rooted(name.split(['.', '|']).next());
+        let is_placeholder = |one: &(usize, &str)| is_placeholder(one) || HELM.is_in(text);
         let Some((at, name)) = inside.into_iter().find(is_placeholder) else {
             return true;
         };
-        let message = format!("{{{{{name}}}}} in double braces is literal text");
-        let help = format!("write {{{name}}}");
+        let (message, help) = match HELM.is_in(text) {
+            true => (HELM.message.to_owned(), HELM.help.to_owned()),
+            false => (
+                format!("{{{{{name}}}}} in double braces is literal text"),
+                format!("write {{{name}}}"),
+            ),
+        };
         reader
             .at_character(text[..at].chars().count() + 1)
             .error_with_help("template", message, Some(help));

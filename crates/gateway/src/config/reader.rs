@@ -15,6 +15,7 @@ use super::{
     number::decimal,
     redact::Redactor,
     schema::{self, Place},
+    source::Unset,
     text::Fault,
     tree::{Kind, Tree},
     value::known_names,
@@ -95,7 +96,21 @@ impl<'t> ValueReader<'t> {
         message: impl Display,
         help: Option<String>,
     ) {
+        let help = self.help_of_text().or(help);
+        let help = help.or_else(|| schema::variable(self.tree).filter(|_| self.is_at_text()));
         self.report(self.diagnostic(Severity::Error, code, message, help));
+    }
+
+    /// Returns `true` if errors are reported in a text, and not at its key.
+    fn is_at_text(&self) -> bool {
+        let (own, value) = (self.position, self.tree.position);
+        self.tree.as_text().is_some() && (own.line, own.column) >= (value.line, value.column)
+    }
+
+    /// Returns the help for an error in a text with marks of another language, which explain the error.
+    fn help_of_text(&self) -> Option<String> {
+        let text = self.tree.as_text().filter(|_| self.is_at_text())?;
+        schema::marks(text)
     }
 
     pub(super) fn warning(&self, code: &'static str, message: impl Display, help: &str) {
@@ -153,6 +168,10 @@ impl<'t> ValueReader<'t> {
             return self.error_with_help("type", "the file is empty", help);
         }
         let help = help.or_else(|| written_without(self.tree, expected));
+        // Only the items of a list can be without a key.
+        let is_empty_item = self.path.ends_with(']') && self.tree.is_nothing();
+        let item = || "write an item after the \"-\", or remove the \"-\"".to_owned();
+        let help = is_empty_item.then(item).or(help);
         let written = self.tree.as_written();
         // A longer value may be a secret.
         let is_shown = written.len() < 6 && self.shown() == written;
@@ -194,10 +213,35 @@ impl<'t> ValueReader<'t> {
         let unset = self.find(&|tree| tree.unset().is_some()).into_iter();
         let unset = unset.filter_map(|value| {
             let unset = value.tree.unset()?;
-            value.error_with_help("variable", &unset.message, unset.help.clone());
-            Some((value.position, unset.is_missing))
+            let help = value.help_of_variable(unset);
+            value.error_with_help("variable", &unset.message, help);
+            Some((value.position, unset.missing.is_some()))
         });
         unset.collect()
+    }
+
+    /// Returns the help for a variable without a value, which may be meant to be a condition or the parameter of a path.
+    fn help_of_variable(&self, unset: &Unset) -> Option<String> {
+        let written = self.tree.as_written();
+        let code = written
+            .strip_prefix("${")
+            .and_then(|code| code.strip_suffix('}'));
+        if let Some(code) = code.filter(|_| unset.missing.is_none() && self.path.ends_with(".when"))
+        {
+            let code = self.redactor().condition(code.trim());
+            return Some(format!("write {code}, without \"${{\" and \"}}\""));
+        }
+        let is_parameter = |name: &&str| !name.contains(|one: char| one.is_ascii_uppercase());
+        let parameter = unset.missing.as_deref().filter(is_parameter);
+        let help = unset.help.as_deref()?;
+        let parameter = match parameter {
+            Some(name) if self.path.ends_with("match.path") => format!("{{{name}}}"),
+            Some(name) if self.path.ends_with("request.path") => format!("{{route.{name}}}"),
+            _ => return Some(help.to_owned()),
+        };
+        Some(format!(
+            "write {parameter} for a parameter; for a variable, {help}"
+        ))
     }
 
     /// Reports numbers that other YAML readers read as another number, or as text.

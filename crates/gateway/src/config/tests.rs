@@ -303,6 +303,11 @@ fn fault_l15_refuses_a_route_with_a_name_of_the_gateway() {
 }
 
 #[test]
+fn fault_j58_shows_how_the_file_has_what_other_products_write() {
+    golden("j58_");
+}
+
+#[test]
 fn fault_j57_shows_how_yaml_writes_what_other_languages_have() {
     golden("j57_");
 }

@@ -244,6 +244,11 @@ impl Tree {
             }
     }
 
+    /// Returns `true` for a null that the file does not write.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.is_nothing
+    }
+
     /// Returns `true` for a string that is written without quotes on one line.
     pub(super) fn is_plain(&self) -> bool {
         self.indent == Some(0)

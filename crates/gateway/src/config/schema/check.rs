@@ -195,11 +195,14 @@ fn report_choice(types: &[&Value], known: &[&str], reader: &ValueReader<'_>) {
     if let Some(text) = reader.tree.as_text() {
         let mut faults = types.iter();
         let fault = faults.find_map(|one| format_fault(one, text, &Value::Null));
-        let near = did_you_mean(text, known.iter().copied());
+        let off = habit::off(reader.tree, known);
+        let near = off.or_else(|| did_you_mean(text, known.iter().copied()));
         let help = near.or_else(|| fault?.help);
+        // Other types may have a word for it.
+        let is_switch = types.len() > 1 && habit::boolean(text).is_some();
         let habit = |one: &&Value| {
             let of_text = habit::text(one, text, reader);
-            of_text.or_else(|| habit::value(one, reader))
+            of_text.or_else(|| habit::value(one, reader).filter(|_| !is_switch))
         };
         let help = help.or_else(|| types.iter().find_map(habit));
         reader.error_with_help("invalid", reader.expected(expected), help);
@@ -209,7 +212,8 @@ fn report_choice(types: &[&Value], known: &[&str], reader: &ValueReader<'_>) {
         let message = format!("expected {expected}, got {got} {written}");
         reader.error_with_help("type", message, help);
     } else {
-        let help = types.iter().find_map(|one| habit::value(one, reader));
+        let habit = || types.iter().find_map(|one| habit::value(one, reader));
+        let help = habit::off(reader.tree, known).or_else(habit);
         reader.wrong_type(&expected, help);
     }
 }

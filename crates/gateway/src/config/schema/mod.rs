@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 pub(crate) use self::print::json_schema;
 pub(super) use self::{
     check::check,
+    habit::{marks, variable},
     place::Place,
     spelling::{correct_keys, correct_keys_of_file},
 };

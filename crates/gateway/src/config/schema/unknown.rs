@@ -7,7 +7,7 @@ use super::{
     super::{diagnostic::Position, reader::ValueReader, tree::Tree, value::did_you_mean},
     PLANNED, alternatives,
     check::{accepts_type, any_of},
-    flatten, resolve,
+    flatten, habit, resolve,
 };
 
 /// Maximum number of keys that are listed for an unknown one.
@@ -106,13 +106,13 @@ pub(super) fn renamed<'s>(
 }
 
 /// The way to a key inside one of the keys of a map.
-struct Way<'s> {
+pub(super) struct Way<'s> {
     first: &'s str,
     is_list: bool,
 }
 
 impl Way<'_> {
-    fn example(&self, name: &str) -> String {
+    pub(super) fn example(&self, name: &str) -> String {
         match self.is_list {
             true => format!("{}: [{{ {name}: … }}]", self.first),
             false => format!("{}: {{ {name}: … }}", self.first),
@@ -121,7 +121,7 @@ impl Way<'_> {
 }
 
 /// Returns the only key of `schema` whose value has the key `name`.
-fn inside<'s>(root: &'s Value, schema: &'s Value, name: &str) -> Option<Way<'s>> {
+pub(super) fn inside<'s>(root: &'s Value, schema: &'s Value, name: &str) -> Option<Way<'s>> {
     let keys = schema.get("properties").and_then(Value::as_object)?;
     let ways = keys.iter().filter_map(|(first, value)| {
         let value = resolve(root, value);
@@ -156,7 +156,9 @@ pub(super) fn report<'s>(
     let keys = schema.get("properties").and_then(Value::as_object);
     let names = |map: Option<&'s Map<String, Value>>| map.into_iter().flat_map(Map::keys);
     let keys: Vec<&str> = names(keys).map(String::as_str).collect();
-    let near = did_you_mean(name, keys.iter().copied());
+    let near = habit::marks(name)
+        .or_else(|| habit::key(schema, name))
+        .or_else(|| did_you_mean(name, keys.iter().copied()));
     let near = near.or_else(|| {
         let near = did_you_mean(name, names(planned).map(String::as_str))?;
         Some(format!("{near} It is not supported yet"))

@@ -9,8 +9,8 @@ use super::{super::redact::is_plain, Environment};
 pub(in super::super) struct Unset {
     pub(in super::super) message: String,
     pub(in super::super) help: Option<String>,
-    /// `true` if a variable is not set, and `false` if a reference is not valid.
-    pub(in super::super) is_missing: bool,
+    /// The name of the variable that is not set. `None` if a reference is not valid.
+    pub(in super::super) missing: Option<String>,
 }
 
 /// A text with the values of its variables.
@@ -59,8 +59,12 @@ fn value<'v>(reference: &'v str, env: &'v Environment) -> Result<&'v str, Unset>
     };
     if !is_name(name) {
         let message = "a variable name must consist of ASCII letters, digits and \"_\"";
-        let is_placeholder = (name.split_once('.'))
-            .is_some_and(|(root, rest)| Root::RESERVED.contains(&root) && !rest.is_empty());
+        let is_path = name
+            .chars()
+            .all(|one| one.is_alphanumeric() || "._-".contains(one));
+        let root = name.split_once('.').filter(|_| is_path);
+        let is_placeholder =
+            root.is_some_and(|(root, rest)| Root::RESERVED.contains(&root) && !rest.is_empty());
         let help =
             is_placeholder.then(|| format!("write {{{name}}}, without \"$\", for a placeholder"));
         return Err(Unset {
@@ -95,7 +99,7 @@ impl Unset {
         Self {
             message: message.into(),
             help: None,
-            is_missing: false,
+            missing: None,
         }
     }
 
@@ -106,7 +110,7 @@ impl Unset {
                 "set it, name a file that has it with --env-file, or write a default as in ${{{name}:-default}}; \
                  \"fanout check --allow-missing-env\" checks the rest of the file without it"
             )),
-            is_missing: true,
+            missing: Some(name.to_owned()),
         }
     }
 }

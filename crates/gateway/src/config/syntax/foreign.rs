@@ -1,6 +1,85 @@
 //! Repairs of what other languages write in another way: comments, separators and quotes.
 
-use super::repair::{Repair, lines};
+use super::{
+    Certainty, SyntaxError,
+    repair::{Repair, lines, position},
+};
+
+/// A template that another program replaces.
+pub(in super::super) struct Foreign {
+    pub(in super::super) message: &'static str,
+    pub(in super::super) help: &'static str,
+}
+
+/// The templates of Helm, in the language of Go.
+pub(in super::super) const HELM: Foreign = Foreign {
+    message: "expected a value, got a template of Helm",
+    help: "check the file that \"helm template\" prints, or write a variable such as ${NAME}",
+};
+
+impl Foreign {
+    /// Returns `true` if `text` has such a template.
+    pub(in super::super) fn is_in(&self, text: &str) -> bool {
+        self.find(text).is_some()
+    }
+
+    /// Returns the place of the first template in `text`.
+    fn find(&self, text: &str) -> Option<usize> {
+        let words = [
+            "if", "else", "end", "range", "with", "include", "define", "template",
+        ];
+        let mut braces = text.match_indices("{{").map(|(at, _)| at);
+        braces.find(|at| {
+            let inside = text[at + 2..].trim_start_matches('-').trim_start();
+            let word = inside.split([' ', '}']).next().unwrap_or_default();
+            inside.starts_with(['.', '$']) || words.contains(&word)
+        })
+    }
+}
+
+/// Returns the error for a template of Helm without quotes, which YAML reads as a map, near the error at `offset`.
+pub(super) fn helm(text: &str, offset: usize) -> Option<SyntaxError> {
+    let found = lines(text, offset).filter_map(|(start, line)| {
+        let at = HELM.find(line)?;
+        let is_text = line[..at].trim_end().ends_with(['"', '\'']) || line[..at].contains('#');
+        (!is_text).then_some(start + at)
+    });
+    Some(SyntaxError {
+        position: position(text, found.last()?),
+        message: HELM.message.to_owned(),
+        help: Some(HELM.help),
+        certainty: Certainty::Exact,
+    })
+}
+
+/// Refuses a file that begins with a block or a statement of another language, such as that of nginx. YAML would read
+/// it as one text.
+///
+/// # Errors
+/// Returns an error if the first line with content is such a line.
+pub(in super::super) fn check_language(text: &str) -> Result<(), SyntaxError> {
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let content = line.trim();
+        if content.is_empty() || content.starts_with('#') || content.starts_with("---") {
+            start += line.len();
+            continue;
+        }
+        let is_word = content.starts_with(|one: char| one.is_ascii_alphabetic());
+        let is_foreign = content.ends_with(['{', ';']) && !content.contains(": ");
+        if is_word && is_foreign && !content.contains(":{") {
+            return Err(SyntaxError {
+                position: position(text, start + line.len() - line.trim_start().len()),
+                message: "expected a key, got a file of another language, such as that of nginx"
+                    .into(),
+                help: Some("write YAML or JSON; \"fanout init\" writes an example"),
+                certainty: Certainty::Exact,
+            });
+        }
+        break;
+    }
+    Ok(())
+}
 
 /// Maximum number of texts without quotes that are put into them.
 const MOST_SIGNS: usize = 4;

@@ -8,7 +8,11 @@ mod scanner;
 use serde_saphyr::{Error, Location, MessageFormatter, UserMessageFormatter, budget::BudgetBreach};
 
 use self::scanner::of_scanner;
-pub(super) use self::{comment::check_comments, repair::locate};
+pub(super) use self::{
+    comment::check_comments,
+    foreign::{HELM, check_language},
+    repair::locate,
+};
 use super::diagnostic::Position;
 
 /// The first mistake in a text that is neither YAML nor JSON.

@@ -52,10 +52,15 @@ impl Repair {
 
 /// Returns the error for the mistake in `text` that leads to `error`, or `error` itself if no repair is known.
 pub(in super::super) fn locate(error: SyntaxError, text: &str) -> SyntaxError {
-    let Some(offset) = offset(text, error.position).filter(|_| error.certainty != Certainty::Exact)
-    else {
+    let Some(offset) = offset(text, error.position) else {
         return error;
     };
+    if let Some(helm) = foreign::helm(text, offset) {
+        return helm;
+    }
+    if error.certainty == Certainty::Exact {
+        return error;
+    }
     // The parser takes text after a closing bracket for a key.
     let is_vague =
         error.certainty == Certainty::Vague || error.message.starts_with("expected a key with");

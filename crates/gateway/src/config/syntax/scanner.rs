@@ -327,12 +327,7 @@ mod tests {
         ("a: [b]#c\n", 1, 7, "expected a space before \"#\""),
         ("{a: 1}\n{b: 1}\n", 2, 1, "expected the end of the file"),
         ("[a, b]: c\n", 1, 1, "expected a key, got a list or a map"),
-        (
-            "a: {{ .Values.x }}\n",
-            1,
-            5,
-            "expected a key, got a list or a map",
-        ),
+        ("a: {{ x }}\n", 1, 5, "expected a key, got a list or a map"),
         ("a: |\n\tb\n", 2, 1, "a tab cannot indent"),
         ("a: b\n\n\u{feff}c: d\n", 3, 1, "byte order mark"),
         ("a: b # c\n d: e\n", 1, 6, "after a comment"),

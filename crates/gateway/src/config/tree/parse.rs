@@ -11,7 +11,9 @@ use super::{
     super::{
         diagnostic::Position,
         number::{is_ambiguous, word_at},
-        syntax::{Certainty, QUOTE_TAG, SyntaxError, check_comments, locate, position},
+        syntax::{
+            Certainty, QUOTE_TAG, SyntaxError, check_comments, check_language, locate, position,
+        },
     },
     Kind, Tree,
     depth::check_depth,
@@ -31,6 +33,7 @@ impl Tree {
     pub(in super::super) fn parse(text: &str) -> Result<Self, SyntaxError> {
         check_depth(text)?;
         check_comments(text)?;
+        check_language(text)?;
         let read = Self::parse_only(text);
         let mut tree = read.map_err(|error| locate(error.at_tab(text).at_escape(text), text))?;
         let lines = Lines::new(text);
