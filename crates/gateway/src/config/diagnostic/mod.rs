@@ -3,7 +3,7 @@
 mod sarif;
 mod text;
 
-use std::{fmt::Write, ops::Range};
+use std::{collections::HashMap, fmt::Write, ops::Range};
 
 use serde::Serialize;
 use tower_fanout_http::log::OneLine;
@@ -99,6 +99,8 @@ pub(crate) struct Source {
     name: String,
     /// The lines with diagnostics, with stars for values that may be secrets.
     lines: Lines,
+    /// The places in each line where the first of some brackets opens, and where the last one closes, by turns.
+    brackets: HashMap<usize, Vec<usize>>,
     is_file: bool,
 }
 
@@ -108,8 +110,11 @@ const LONGEST_SPAN: usize = 1_000;
 impl Source {
     /// A file with this path, of which the lines with diagnostics are shown.
     pub(super) fn file(name: impl Into<String>, lines: Lines) -> Self {
+        let brackets = lines.iter();
+        let brackets = brackets.map(|(number, line)| (*number, brackets_of(line)));
         Self {
             name: name.into(),
+            brackets: brackets.collect(),
             lines,
             is_file: true,
         }
@@ -119,8 +124,8 @@ impl Source {
     pub(super) fn variable(name: &str) -> Self {
         Self {
             name: format!("environment variable {name}"),
-            lines: Lines::from([(1, name.chars().collect())]),
             is_file: false,
+            ..Self::file("", Lines::from([(1, name.chars().collect())]))
         }
     }
 
@@ -142,7 +147,9 @@ impl Source {
         let start = line.len().min(position.column.saturating_sub(1));
         let rest = &line[start..line.len().min(start + LONGEST_SPAN)];
         let find = |end: char| rest.iter().skip(1).position(|one| *one == end);
-        let is_in_flow = is_in_flow(&line[..start]);
+        let brackets = self.brackets.get(&position.line);
+        // A comma ends a text without quotes where a bracket or a brace is open.
+        let is_in_flow = brackets.is_some_and(|all| all.partition_point(|at| *at < start) % 2 == 1);
         let doubled = |quote| doubled(rest, quote, is_in_flow);
         let length = match rest.first() {
             Some('\'') => single_quoted(rest),
@@ -180,14 +187,21 @@ fn single_quoted(text: &[char]) -> usize {
     text.len()
 }
 
-/// Returns `true` if a bracket or a brace is open after `line`, so that a comma ends a text without quotes.
-fn is_in_flow(line: &[char]) -> bool {
-    let depth = line.iter().rev().try_fold(0_usize, |depth, one| match one {
-        '}' | ']' => Ok(depth + 1),
-        '{' | '[' => depth.checked_sub(1).ok_or(()),
-        _ => Ok(depth),
-    });
-    depth.is_err()
+/// Returns where the first of some brackets or braces opens in `line`, and where the last one closes, by turns.
+fn brackets_of(line: &[char]) -> Vec<usize> {
+    let (mut depth, mut places) = (0_usize, Vec::new());
+    for (at, one) in line.iter().enumerate() {
+        let before = depth;
+        match one {
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if (before == 0) != (depth == 0) {
+            places.push(at);
+        }
+    }
+    places
 }
 
 /// Returns the length of the word at the start of `text`. A word ends where YAML syntax may continue, at the end of
