@@ -25,7 +25,8 @@ use super::{
     validate::keys::check_keys,
     validate::merge::check_conflicts,
     validate::noop::{check_effects, check_fallback_steps},
-    validate::reach::{check_body, check_claims, check_failures, check_texts},
+    validate::reach::{check_body, check_claims, check_failures},
+    validate::texts::check_texts,
     validate::tiers::{check_dependencies, check_quorum_of_tiers, check_tiers, possible_tiers},
     value::bound,
 };

@@ -5,4 +5,5 @@ pub(super) mod keys;
 pub(super) mod merge;
 pub(super) mod noop;
 pub(super) mod reach;
+pub(super) mod texts;
 pub(super) mod tiers;

@@ -1,7 +1,11 @@
 //! Warns about `aggregate` keys, fallback steps and hedges that have no effect.
 
-use std::time::Duration;
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
+use http::Method;
 use tower_fanout::{
     ReturnWhen, Strategy,
     layers::{config::duration::written, fallback::OutcomeSet},
@@ -93,12 +97,12 @@ fn check_return_when(reader: &ValueReader<'_>, aggregate: &Aggregate, nodes: &No
 /// Warns about fallback steps whose outcomes static responses before them handle, so that they never answer.
 pub(in crate::config) fn check_fallback_steps(nodes: &Nodes<'_, '_>) {
     for (node, reader) in nodes.values() {
-        let mut handled = OutcomeSet::nothing();
+        let (mut handled, mut statuses) = (OutcomeSet::nothing(), HashSet::new());
         for (index, step) in node
             .iter()
             .flat_map(|node| node.fallback.iter().enumerate())
         {
-            if includes(&handled, &step.on) {
+            if includes(&handled, &statuses, &step.on) {
                 reader.item("fallback", index).warning(
                     "no_effect",
                     "this step never responds, because static responses before it handle the same outcomes",
@@ -110,7 +114,7 @@ pub(in crate::config) fn check_fallback_steps(nodes: &Nodes<'_, '_>) {
                 handled.throttled |= step.on.throttled;
                 handled.local |= step.on.local;
                 handled.timeout |= step.on.timeout;
-                handled.statuses.extend(&step.on.statuses);
+                statuses.extend(&step.on.statuses);
             }
         }
     }
@@ -119,20 +123,21 @@ pub(in crate::config) fn check_fallback_steps(nodes: &Nodes<'_, '_>) {
 /// Warns about policies whose hedges no request can have, because none is idempotent. `reader` is the whole file, which
 /// has no errors.
 pub(in crate::config) fn check_hedges(reader: &ValueReader<'_>, config: &Config) {
-    for (name, policy) in reader.members("policies") {
-        let has_policy = |service: &str| {
+    let nodes = config.plans().flat_map(|plan| plan.nodes.values());
+    let mut hedged: HashMap<&str, HashSet<&Method>> = HashMap::new();
+    for node in nodes {
+        for service in node.fallback_services().chain([&*node.downstream]) {
             let downstream = &config.downstreams[service];
             let hedge = downstream.policy.hedge.as_ref();
-            downstream.policy_name.as_deref() == Some(&name)
-                && hedge.is_some_and(|hedge| !hedge.idempotent)
-        };
-        let nodes = config.plans().flat_map(|plan| plan.nodes.values());
-        let hedged = nodes.filter(|node| {
-            node.fallback_services()
-                .chain([&*node.downstream])
-                .any(has_policy)
-        });
-        let methods: Vec<_> = hedged.map(|node| node.request.method()).collect();
+            let policy = downstream.policy_name.as_deref();
+            if let Some(policy) = policy.filter(|_| hedge.is_some_and(|hedge| !hedge.idempotent)) {
+                let methods = hedged.entry(policy).or_default();
+                methods.insert(node.request.method());
+            }
+        }
+    }
+    for (name, policy) in reader.members("policies") {
+        let methods = hedged.remove(&*name).unwrap_or_default();
         if !methods.is_empty() && !methods.iter().any(|method| method.is_idempotent()) {
             let methods = quoted(
                 methods.iter().map(|method| method.as_str()).collect(),
@@ -147,14 +152,11 @@ pub(in crate::config) fn check_hedges(reader: &ValueReader<'_>, config: &Config)
     }
 }
 
-/// Returns `true` if `all` has every outcome of `some`.
-fn includes(all: &OutcomeSet, some: &OutcomeSet) -> bool {
+/// Returns `true` if `all`, or one of `statuses`, has every outcome of `some`.
+fn includes(all: &OutcomeSet, statuses: &HashSet<u16>, some: &OutcomeSet) -> bool {
     (all.failure || !some.failure)
         && (all.throttled || !some.throttled)
         && (all.local || !some.local)
         && (all.timeout || !some.timeout)
-        && some
-            .statuses
-            .iter()
-            .all(|status| all.statuses.contains(status))
+        && some.statuses.iter().all(|status| statuses.contains(status))
 }

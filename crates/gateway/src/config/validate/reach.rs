@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use http::Method;
 use indexmap::IndexMap;
 use tower_fanout::Strategy;
-use tower_fanout_json::template::{Position, Reference, Root};
+use tower_fanout_json::template::{Reference, Root};
 
 use super::super::{
     Config, FallbackTarget, Node, PlanConfig, RouteAuth, aggregate::Aggregate, check::Nodes,
@@ -32,60 +32,6 @@ pub(in crate::config) fn check_claims(nodes: &Nodes<'_, '_>, auth: Option<&Route
             reader.error_with_help("never_runs", reader.masked(&message), help);
         }
     }
-}
-
-/// Reports values that must be text and an object at once: a node, or all nodes that each request needs, insert the
-/// value as text, and a member of it that has no default. `choose` is `true` if a request may select the nodes.
-pub(in crate::config) fn check_texts(nodes: &Nodes<'_, '_>, aggregate: &Aggregate, choose: bool) {
-    let required = required(nodes);
-    let is_needed = |name: &str, node: &Node| {
-        let is_chosen = match aggregate.strategy {
-            Strategy::All => node.tiers.is_empty() || required.contains(name),
-            // A strategy that counts requires no single node.
-            Strategy::First | Strategy::Quorum(_) => false,
-            _ => required.contains(name),
-        };
-        !choose && node.when.is_none() && is_chosen
-    };
-    let mut needed = Vec::new();
-    for (name, (node, reader)) in nodes {
-        let Some(node) = node else { continue };
-        let own: Vec<_> = node.request.uses().collect();
-        if is_needed(name, node) {
-            needed.extend(own.clone());
-        }
-        let all = if is_needed(name, node) { &needed } else { &own };
-        if let Some((text, member)) = contradiction(all) {
-            let message = format!(
-                "\"{name}\" never runs: {{{text}}} must be text, but {{{member}}} needs a member of it"
-            );
-            let help = format!("remove one of them, or add a default such as {{{member}|none}}");
-            // One of the two may be in a node before this one.
-            let own = own.iter().map(|(reference, _)| *reference);
-            let at = own.clone().find(|one| *one == member).unwrap_or(text);
-            let reader = placeholder(&reader.at("request"), at);
-            let help = Some(reader.masked(&help));
-            reader.error_with_help("never_runs", reader.masked(&message), help);
-            // The uses of later nodes would report the same values again.
-            needed.clear();
-        }
-    }
-}
-
-/// Returns two placeholders of which the first inserts a value as text, and the second a member of that value
-/// without a default.
-fn contradiction<'u>(uses: &[(&'u Reference, Position)]) -> Option<(&'u Reference, &'u Reference)> {
-    let texts = uses
-        .iter()
-        .filter(|(_, position)| *position != Position::Json);
-    let mut pairs =
-        texts.flat_map(|(text, _)| uses.iter().map(move |(member, _)| (*text, *member)));
-    pairs.find(|(text, member)| {
-        text.root == member.root
-            && text.path.len() < member.path.len()
-            && member.path.starts_with(&text.path)
-            && member.default.is_none()
-    })
 }
 
 /// Warns if the plan of the route at `reader` reads a body that many clients do not send.
