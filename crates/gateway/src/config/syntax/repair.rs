@@ -13,6 +13,10 @@ const SPACES: &str = "    ";
 /// Number of lines before that of the error in which a mistake is searched.
 const LINES: usize = 4;
 
+/// Maximum size of the repaired texts that are parsed, in bytes. For a file that is much larger than others, only the first
+/// repairs are tried.
+const MOST_PARSED: usize = 16 << 20;
+
 /// A change of the file, and the error at its place.
 pub(super) struct Repair {
     /// Offset of the change in bytes.
@@ -71,7 +75,7 @@ pub(in super::super) fn locate(error: SyntaxError, text: &str) -> SyntaxError {
         .chain(commas(text, offset))
         .chain(indentation(text, offset))
         .chain(signs(text, offset).filter(|_| is_vague));
-    for repair in repairs {
+    for repair in repairs.take(MOST_PARSED / text.len().max(1)) {
         if reads_on(&repair, text, offset) {
             return SyntaxError {
                 position: position(text, repair.mistake),
