@@ -5,9 +5,8 @@ use std::collections::HashMap;
 use super::{
     diagnostic::{Acknowledged, Diagnostic, Severity},
     file::Acknowledgement,
+    path::Paths,
     reader::ValueReader,
-    tree::{Kind, Tree},
-    value::did_you_mean,
 };
 
 /// Moves the warnings that `all` acknowledges out of `diagnostics`, and returns them. Adds a warning for each item of
@@ -30,12 +29,13 @@ pub(super) fn take_acknowledged(
         .collect();
     let mut used = vec![false; all.len()];
     let mut acknowledged = Vec::new();
-    let covering = Covering::new(all, reader.tree);
+    let paths = Paths::new(reader.tree);
+    let covering = Covering::new(all, &paths);
     diagnostics.retain(|diagnostic| {
         if all.is_empty() || diagnostic.severity != Severity::Warning {
             return true;
         }
-        let found = covering.of(diagnostic, (reader.tree, &names));
+        let found = covering.of(diagnostic, &paths, &names);
         found.iter().for_each(|index| used[*index] = true);
         let reason = found.iter().min().map(|first| &all[*first].reason.0.0);
         acknowledged.extend(reason.map(|reason| Acknowledged {
@@ -80,6 +80,10 @@ fn unmatched(
     used: &[bool],
     warnings: &[(&str, String)],
 ) -> Vec<Diagnostic> {
+    let mut by_rule: HashMap<_, Vec<_>> = HashMap::new();
+    for (rule, path) in warnings {
+        by_rule.entry(*rule).or_default().push(path.as_str());
+    }
     let items = reader.items("acknowledge").into_iter().zip(used);
     let unmatched = items.filter(|(_, used)| !**used).map(|(item, _)| {
         let (at_rule, at_path) = (item.at("rule"), item.at("at"));
@@ -89,8 +93,8 @@ fn unmatched(
             return at_rule.to_warning("unused", message, "remove the item");
         }
         let at = at_path.shown();
-        let of_rule = warnings.iter().filter(|(of, _)| *of == rule);
-        let near = did_you_mean(&at, of_rule.map(|(_, path)| path.as_str()));
+        let of_rule = by_rule.get(&*rule).map_or(&[][..], Vec::as_slice);
+        let near = reader.did_you_mean(&at, of_rule);
         let help = near.unwrap_or_else(|| "correct at, or remove the item".to_owned());
         at_path.to_warning(
             "unused",
@@ -105,23 +109,23 @@ fn unmatched(
 struct Covering<'a>(HashMap<(&'a str, Vec<&'a str>), Vec<usize>>);
 
 impl<'a> Covering<'a> {
-    /// `file` is the file that has the acknowledgements `all`.
-    fn new(all: &'a [Acknowledgement], file: &Tree) -> Self {
+    /// `paths` are those of the file that has the acknowledgements `all`.
+    fn new(all: &'a [Acknowledgement], paths: &Paths<'_>) -> Self {
         let mut covering: HashMap<_, Vec<usize>> = HashMap::new();
         for (index, one) in all.iter().enumerate() {
             let at = one.at.as_deref().unwrap_or_default();
-            let key = (&*one.rule.0.0, steps(file, at));
+            let key = (&*one.rule.0.0, paths.steps(at));
             covering.entry(key).or_default().push(index);
         }
         Self(covering)
     }
 
-    /// Returns the indices of the acknowledgements of a warning: those of its value, and of the values around it. `file` is
-    /// the file, with the names of its routes.
-    fn of(&self, warning: &Diagnostic, file: (&Tree, &[Option<&str>])) -> Vec<usize> {
-        let path = steps(file.0, &warning.path);
+    /// Returns the indices of the acknowledgements of a warning: those of its value, and of the values around it. `names`
+    /// are those of the routes.
+    fn of(&self, warning: &Diagnostic, paths: &Paths<'_>, names: &[Option<&str>]) -> Vec<usize> {
+        let path = paths.steps(&warning.path);
         let route = (path.get(1)).filter(|_| path.first() == Some(&"routes"));
-        let name = route.and_then(|step| route_name(step, file.1));
+        let name = route.and_then(|step| route_name(step, names));
         let mut paths = vec![path.clone()];
         paths.extend(name.map(|name| [&path[..1], &[name], &path[2..]].concat()));
         let mut found = Vec::new();
@@ -143,97 +147,9 @@ fn route_name<'n>(step: &str, names: &[Option<&'n str>]) -> Option<&'n str> {
     *names.get(index.parse::<usize>().ok()?)?
 }
 
-/// Splits a path into its keys and items, such as `routes`, `[0]` and `plan`. A key of the file with a dot is one step.
-pub(super) fn steps<'p>(tree: &Tree, path: &'p str) -> Vec<&'p str> {
-    split(Some(tree), path).1
-}
-
-/// Returns the steps of `path`, and how many bytes of them name values inside `tree`. Of several ways to split the path,
-/// the one with most of them counts.
-fn split<'p>(tree: Option<&Tree>, path: &'p str) -> (usize, Vec<&'p str>) {
-    let path = path.strip_prefix('.').unwrap_or(path);
-    if path.is_empty() {
-        return (0, Vec::new());
-    }
-    let end = match path.strip_prefix('[') {
-        Some(_) => path.find(']').map_or(path.len(), |end| end + 1),
-        None => path.find(['.', '[']).unwrap_or(path.len()),
-    };
-    let known = tree.map(|tree| first_steps(tree, path)).unwrap_or_default();
-    let ways = known.into_iter().map(|(end, inside)| {
-        let (found, steps) = split(Some(inside), &path[end..]);
-        (end + found, end, steps)
-    });
-    let best = ways.max_by_key(|(found, end, _)| (*found, *end));
-    let (found, end, rest) = best.unwrap_or_else(|| (0, end, split(None, &path[end..]).1));
-    (found, [&[&path[..end]], &rest[..]].concat())
-}
-
-/// Returns the values inside `tree` to which the first step of `path` may lead, each with the end of the step.
-fn first_steps<'t>(tree: &'t Tree, path: &str) -> Vec<(usize, &'t Tree)> {
-    let names = |name: &str| {
-        let rest = path.strip_prefix(name);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-    };
-    match &tree.kind {
-        Kind::Scalar(_) => Vec::new(),
-        Kind::Map { members, .. } => {
-            let named = members.iter().filter(|(name, _)| names(name));
-            named
-                .map(|(name, (_, value))| (name.len(), value))
-                .collect()
-        }
-        Kind::List(items) => {
-            let index = path
-                .strip_prefix('[')
-                .and_then(|rest| Some(rest.split_once(']')?.0));
-            let item = index.and_then(|index| {
-                let item = items.get(index.parse::<usize>().ok()?)?;
-                Some((index.len() + 2, item)).filter(|(end, _)| names(&path[..*end]))
-            });
-            let named = items.iter().filter_map(|item| {
-                let (_, name) = item.members()?.get("name")?;
-                Some((name.as_text()?, item))
-            });
-            let named = named.filter(|(name, _)| names(name));
-            let named = named.map(|(name, item)| (name.len(), item));
-            item.into_iter().chain(named).collect()
-        }
-    }
-}
-
 /// Returns a path such as `routes[0].plan` with the name of the route: `routes.page.plan`.
 fn named(path: &str, names: &[Option<&str>]) -> Option<String> {
     let (index, rest) = path.strip_prefix("routes[")?.split_once(']')?;
     let name = (*names.get(index.parse::<usize>().ok()?)?)?;
     Some(format!("routes.{name}{rest}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fault_j46_a_name_with_a_dot_is_one_step_of_a_path() {
-        let file = "downstreams: { x: { policy: p }, x.y: { policy: p }, x.y.z: {} }\n\
-                    routes: [{ name: a.b, plan: { n: { request: {} } } }, { name: a }]";
-        let tree = Tree::parse(file).unwrap();
-        for (path, expected) in [
-            ("downstreams.x.policy", "downstreams x policy"),
-            ("downstreams.x.y", "downstreams x.y"),
-            ("downstreams.x.y.policy", "downstreams x.y policy"),
-            ("downstreams.x.y.missing", "downstreams x.y missing"),
-            ("downstreams.x.y.z", "downstreams x.y.z"),
-            ("downstreams.x.other", "downstreams x other"),
-            (
-                "routes[0].plan.n.request.path",
-                "routes [0] plan n request path",
-            ),
-            ("routes.a.b.plan", "routes a.b plan"),
-            ("routes.a.match", "routes a match"),
-            ("none[2][3].x", "none [2] [3] x"),
-        ] {
-            assert_eq!(steps(&tree, path).join(" "), expected, "{path}");
-        }
-    }
 }

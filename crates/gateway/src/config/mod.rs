@@ -21,6 +21,7 @@ mod lint;
 mod locate;
 mod node;
 mod number;
+mod path;
 mod placeholder;
 mod plan;
 mod policy;

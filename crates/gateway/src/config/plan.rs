@@ -20,7 +20,6 @@ use super::{
     node::{method, node},
     placeholder::Known,
     reader::ValueReader,
-    tree::Tree,
     validate::conditions::{Outcomes, check_conditions},
     validate::keys::check_keys,
     validate::merge::check_conflicts,
@@ -193,8 +192,7 @@ fn matched(file: &file::Match, reader: &ValueReader<'_>) -> (Option<Method>, Opt
 /// Returns the digest of the nodes at `reader` as they are written. The values of variables differ between
 /// machines and may be secret, so their names count in their place.
 fn digest(reader: &ValueReader<'_>) -> Uuid {
-    let text = reader.tree.to_json().to_string();
-    let text = reader.tree.redact(text, &Tree::as_written);
+    let text = reader.tree.to_written_json().to_string();
     Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes())
 }
 

@@ -17,6 +17,7 @@ use super::{
     downstream,
     file::{self, File},
     lint::lint,
+    path::Paths,
     plan, policy,
     reader::{Diagnostics, ValueReader},
     redact::Redactor,
@@ -40,14 +41,15 @@ pub(super) fn config(texts: &[Text], env: &Environment, extent: Extent) -> Resul
     let mut read = read(&tree, found, &folders, extent);
     let acknowledged = read.acknowledged.iter_mut().map(|one| &mut one.diagnostic);
     let mut all: Vec<_> = read.found.iter_mut().chain(acknowledged).collect();
+    let paths = Paths::new(&tree);
     for one in &mut all {
-        one.path = read.redactor.path(&tree, &one.path);
+        one.path = read.redactor.path(&paths, &one.path);
     }
     let mut sources = source::sources(texts, &read.redactor, all.into_iter());
     sources.extend(overrides.sources);
     let acknowledgeable = read.acknowledgeable;
     let acknowledgeable =
-        acknowledgeable.map(|(rule, path)| (rule, read.redactor.path(&tree, &path)));
+        acknowledgeable.map(|(rule, path)| (rule, read.redactor.path(&paths, &path)));
     let report = Report::new(sources, read.found)
         .acknowledgeable(acknowledgeable)
         .acknowledged(read.acknowledged)

@@ -5,6 +5,7 @@ mod library_errors;
 
 use std::{fmt::Display, path::PathBuf};
 
+use indexmap::IndexMap;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tower_fanout_json::template::Root;
@@ -18,7 +19,7 @@ use super::{
     source::Unset,
     text::Fault,
     tree::{Kind, Tree},
-    value::known_names,
+    value::{did_you_mean, known_names},
 };
 
 /// A reader of one value of the file. Knows the path of the value and reports its mistakes.
@@ -59,8 +60,8 @@ impl<'t> ValueReader<'t> {
         message: impl Display,
         help: Option<String>,
     ) -> Diagnostic {
-        let shown = |value: &Tree| self.redactor().shown(value);
-        let mut message = self.tree.redact(message.to_string(), &shown);
+        let redactor = self.redactor();
+        let mut message = redactor.without_values(message.to_string(), self.tree);
         if self.tree.variables().is_some() {
             // The text of the file would be valid.
             let quoted = format!("\"{}\"", self.shown());
@@ -301,6 +302,13 @@ impl<'t> ValueReader<'t> {
         }
     }
 
+    /// Returns a suggestion with the name in `known` that is most similar to `name`. In a file with very many unknown names,
+    /// only the first ones are compared with the known ones.
+    pub(super) fn did_you_mean(&self, name: &str, known: &[&str]) -> Option<String> {
+        let can_compare = self.diagnostics.can_compare(known.len());
+        can_compare.then(|| did_you_mean(name, known.iter().copied()))?
+    }
+
     /// Returns the text of a string.
     pub(super) fn text(&self) -> Option<String> {
         self.tree.as_text().map(str::to_owned)
@@ -413,9 +421,11 @@ impl<'t> ValueReader<'t> {
             match value.members().map(|members| members.get(step)) {
                 Some(Some((_, member))) => value = member,
                 Some(None) => {
-                    let has_name =
-                        |tree: &Tree| tree.members().is_some_and(|all| all.contains_key(name));
-                    return unknown(value, place).any(has_name);
+                    let misplaced = || {
+                        let names = unknown(value, place).filter_map(Tree::members);
+                        names.flat_map(IndexMap::keys).cloned().collect()
+                    };
+                    return self.diagnostics.is_misplaced(section, name, misplaced);
                 }
                 None => return true,
             }
@@ -495,7 +505,8 @@ impl<'t> ValueReader<'t> {
 /// Returns the values of the keys of `map` that have no meaning at `place`.
 fn unknown<'t>(map: &'t Tree, place: Option<Place<'static>>) -> impl Iterator<Item = &'t Tree> {
     let members = map.members().into_iter().flatten();
-    let is_unknown = move |name: &str| place.is_some_and(|place| place.member(name).is_none());
+    let known = place.map(Place::members);
+    let is_unknown = move |name: &str| known.as_ref().is_some_and(|known| known(name).is_none());
     let unknown = members.filter(move |(name, _)| is_unknown(name));
     unknown.map(|(_, (_, value))| value)
 }

@@ -113,23 +113,11 @@ impl Tree {
         }
     }
 
-    /// Returns the value inside this one at the step of a path: a key, an index such as `[0]`, or the name of an item.
-    pub(super) fn inside(&self, step: &str) -> Option<&Self> {
+    /// Returns the items of a list, or none of other values.
+    pub(super) fn items(&self) -> &[Self] {
         match &self.kind {
-            Kind::Scalar(_) => None,
-            Kind::Map { members, .. } => members.get(step).map(|(_, value)| value),
-            Kind::List(items) => {
-                let index = step
-                    .strip_prefix('[')
-                    .and_then(|step| step.strip_suffix(']'));
-                let index = index.and_then(|index| index.parse::<usize>().ok());
-                let is_named = |item: &&Self| {
-                    let name = item.inside("name").and_then(Self::as_text);
-                    name == Some(step)
-                };
-                let named = || items.iter().find(is_named);
-                index.and_then(|index| items.get(index)).or_else(named)
-            }
+            Kind::List(items) => items,
+            _ => &[],
         }
     }
 
@@ -308,58 +296,23 @@ impl Tree {
 
     /// Returns the value without positions.
     pub(super) fn to_json(&self) -> Value {
+        self.json(&|_, value| value.clone())
+    }
+
+    /// Returns the value without positions, with texts such as `${NAME}` as the file has them.
+    pub(super) fn to_written_json(&self) -> Value {
+        self.json(&|written, value| written.map_or_else(|| value.clone(), Value::from))
+    }
+
+    /// Returns the value with what `scalar` returns for each scalar and its text with variables.
+    fn json(&self, scalar: &dyn Fn(Option<&str>, &Value) -> Value) -> Value {
         match &self.kind {
-            Kind::Scalar(value) => value.clone(),
-            Kind::List(items) => items.iter().map(Self::to_json).collect(),
+            Kind::Scalar(value) => scalar(self.variables(), value),
+            Kind::List(items) => items.iter().map(|item| item.json(scalar)).collect(),
             Kind::Map { members, .. } => members
                 .iter()
-                .map(|(name, (_, value))| (name.clone(), value.to_json()))
+                .map(|(name, (_, value))| (name.clone(), value.json(scalar)))
                 .collect(),
-        }
-    }
-
-    /// Replaces the values of variables in `message` by the text of the file, such as `${NAME}`, which `shown` returns,
-    /// because a value may be a secret.
-    pub(super) fn redact(&self, message: String, shown: &dyn Fn(&Self) -> String) -> String {
-        let mut variables = Vec::new();
-        self.add_variables(&mut variables);
-        if variables.is_empty() {
-            return message;
-        }
-        let variables = variables.into_iter();
-        let variables: Vec<_> = variables
-            .map(|(value, tree)| (value, shown(tree)))
-            .collect();
-        // A text of the file can contain a value, as a default. So the texts are inserted when no value is left, in
-        // place of characters that no message has. A message may have some of the texts already.
-        let marks = || ('\u{F0000}'..).map(String::from).zip(&variables);
-        let marked = marks().fold(message, |message, (mark, (value, written))| {
-            let message = message.replace(written, &mark);
-            // Messages have words in lower case of their own, outside of quotes.
-            if value.bytes().all(|byte| byte.is_ascii_lowercase()) {
-                return message.replace(&format!("\"{value}\""), &format!("\"{mark}\""));
-            }
-            // Messages of serde quote strings in their escaped form.
-            let escaped = value.escape_debug().to_string();
-            message.replace(&escaped, &mark).replace(value, &mark)
-        });
-        marks().fold(marked, |message, (mark, (_, written))| {
-            message.replace(&mark, written)
-        })
-    }
-
-    /// Adds the values of variables in this value, each with the text that has the variable.
-    fn add_variables<'t>(&'t self, variables: &mut Vec<(&'t str, &'t Self)>) {
-        match (&self.kind, &self.written) {
-            // A shorter value is unlikely to be a secret, and would match unrelated text.
-            (Kind::Scalar(Value::String(value)), Some(_)) if value.len() >= 6 => {
-                variables.push((value, self));
-            }
-            (Kind::Scalar(_), _) => {}
-            (Kind::List(items), _) => items.iter().for_each(|item| item.add_variables(variables)),
-            (Kind::Map { members, .. }, _) => members
-                .values()
-                .for_each(|(_, value)| value.add_variables(variables)),
         }
     }
 

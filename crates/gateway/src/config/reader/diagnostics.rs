@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, OnceCell, Ref, RefCell, RefMut},
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap, HashSet},
     ops::Bound,
 };
 
@@ -26,6 +26,8 @@ pub(in crate::config) struct Diagnostics {
     redactor: OnceCell<Redactor>,
     /// Number of names that unknown ones were compared with.
     compared: Cell<usize>,
+    /// Names in unknown keys that may be meant to be missing sections, by the paths of the sections.
+    misplaced: RefCell<HashMap<String, HashSet<String>>>,
 }
 
 impl Diagnostics {
@@ -74,6 +76,24 @@ impl Diagnostics {
         let compared = self.compared.get().saturating_add(names);
         self.compared.set(compared);
         compared <= MOST_COMPARISONS
+    }
+
+    /// Returns `true` if an unknown key in place of the missing `section` has the name. `names` returns the names of all such
+    /// keys.
+    pub(super) fn is_misplaced(
+        &self,
+        section: &str,
+        name: &str,
+        names: impl FnOnce() -> HashSet<String>,
+    ) -> bool {
+        let mut misplaced = self.misplaced.borrow_mut();
+        match misplaced.get(section) {
+            Some(known) => known.contains(name),
+            None => {
+                let known = misplaced.entry(section.to_owned());
+                known.or_insert_with(names).contains(name)
+            }
+        }
     }
 
     pub(in crate::config) fn borrow(&self) -> Ref<'_, Vec<Diagnostic>> {

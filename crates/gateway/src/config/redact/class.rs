@@ -218,6 +218,7 @@ impl Redactor {
         for (position, is_line) in one.tree.lines() {
             self.values.insert(position, Value { class, is_line });
         }
+        self.has_variables |= one.tree.variables().is_some();
         let text = one.tree.as_text()?;
         if one.tree.variables().is_some() || class == Class::Secret {
             return None;

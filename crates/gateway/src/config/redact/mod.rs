@@ -23,8 +23,8 @@ use indexmap::IndexSet;
 
 use self::{class::Class, words::Words};
 use super::{
-    acknowledge::steps,
     diagnostic::{Diagnostic, Position},
+    path::Paths,
     tree::{Kind, Tree},
 };
 
@@ -47,10 +47,10 @@ pub(super) struct Redactor {
     words: Words,
     /// Number of names that words were compared with.
     compared: Cell<usize>,
-    /// The mask of the value that was masked last.
-    last: RefCell<Option<(Position, Rc<Mask>)>>,
-    /// The masks of the list or map that was masked last, with its address.
-    last_inside: RefCell<Option<(*const Tree, Position, Rc<Masks>)>>,
+    /// The masks of values by their addresses. A value can have thousands of mistakes.
+    masks: RefCell<HashMap<(*const Tree, Position), Rc<Masks>>>,
+    /// `true` if the configuration has variables.
+    has_variables: bool,
 }
 
 /// The parts of a value that may be shown, and the others.
@@ -75,11 +75,11 @@ impl Mask {
 
     /// Returns `text` with stars in place of the parts of the value that may not be shown.
     fn masked(&self, mut text: String) -> String {
-        for whole in [Some(&self.written), self.value.as_ref()]
-            .into_iter()
-            .flatten()
-        {
-            text = text.replace(&format!("\"{whole}\""), &self.shown);
+        for whole in [&self.written].into_iter().chain(&self.value) {
+            // A short message about one of the many parts of a long text cannot quote all of it.
+            if whole.len() < text.len() {
+                text = text.replace(&format!("\"{whole}\""), &self.shown);
+            }
         }
         // A message may have parts of the value, or its words in another form.
         let hidden = self.hidden.iter();
@@ -87,19 +87,52 @@ impl Mask {
     }
 }
 
-/// The masks of the values inside of a list or a map, and the words of what each replaces.
+/// The masks of a value and of the values inside it, and the words of what each replaces.
 #[derive(Default)]
 struct Masks {
-    all: Vec<Rc<Mask>>,
+    all: Vec<Mask>,
     words: Words,
+    /// The values of variables, each with the text of the file in its place.
+    variables: Vec<(String, String)>,
+    words_of_variables: Words,
 }
 
 impl Masks {
-    fn add(&mut self, mask: Rc<Mask>) {
+    fn add(&mut self, mask: Mask) {
         let quoted = [&mask.written].into_iter().chain(&mask.value);
         let texts = quoted.chain(&mask.hidden).filter(|text| !text.is_empty());
         texts.for_each(|text| self.words.add(self.all.len(), text));
         self.all.push(mask);
+    }
+
+    fn add_variable(&mut self, value: &str, shown: String) {
+        let index = self.variables.len();
+        for text in [value, &shown, &value.escape_debug().to_string()] {
+            self.words_of_variables.add(index, text);
+        }
+        self.variables.push((value.to_owned(), shown));
+    }
+
+    /// Returns `message` with the text of the file, such as `${NAME}`, in place of the values of variables.
+    fn without_values(&self, message: String) -> String {
+        let found = self.words_of_variables.among(&message).into_iter();
+        let found: Vec<_> = found.map(|index| &self.variables[index]).collect();
+        // A text of the file can contain a value, as a default. So the texts are inserted when no value is left, in
+        // place of characters that no message has. A message may have some of the texts already.
+        let marks = || ('\u{F0000}'..).map(String::from).zip(&found);
+        let marked = marks().fold(message, |message, (mark, (value, shown))| {
+            let message = message.replace(shown, &mark);
+            // Messages have words in lower case of their own, outside of quotes.
+            if value.bytes().all(|byte| byte.is_ascii_lowercase()) {
+                return message.replace(&format!("\"{value}\""), &format!("\"{mark}\""));
+            }
+            // Messages of serde quote strings in their escaped form.
+            let escaped = value.escape_debug().to_string();
+            message.replace(&escaped, &mark).replace(value, &mark)
+        });
+        marks().fold(marked, |message, (mark, (_, shown))| {
+            message.replace(&mark, shown)
+        })
     }
 }
 
@@ -142,58 +175,59 @@ impl Redactor {
     /// Returns `text`, which a parser or a library says about the value `tree`, with stars in place of the parts of the
     /// value that may not be shown.
     pub(super) fn masked(&self, text: &str, tree: &Tree) -> String {
-        let text = tree.redact(text.to_owned(), &|tree| self.shown(tree));
+        let masks = self.masks(tree);
+        let text = masks.without_values(text.to_owned());
         if text.len() > LONGEST_MESSAGE {
             let quote = text.find('"').unwrap_or_default();
             return text[..quote].to_owned() + "…";
         }
         if let Kind::Scalar(_) = &tree.kind {
-            return self.mask(tree).masked(text);
+            return masks.all.iter().fold(text, |text, mask| mask.masked(text));
         }
-        let masks = self.masks_inside(tree);
         let quoted = masks.words.among(&text).into_iter();
         quoted.fold(text, |text, index| masks.all[index].masked(text))
     }
 
-    /// Returns the masks of the values inside of a list or a map. It can have thousands of mistakes, so the last ones are
-    /// kept.
-    fn masks_inside(&self, tree: &Tree) -> Rc<Masks> {
-        let last = self.last_inside.borrow();
-        if let Some((address, position, masks)) = &*last
-            && std::ptr::eq(*address, tree)
-            && *position == tree.position
-        {
-            return masks.clone();
+    /// Returns `message`, which is about the value `tree`, with the text of the file, such as `${NAME}`, in place of the
+    /// values of variables, because a value may be a secret.
+    pub(super) fn without_values(&self, message: String, tree: &Tree) -> String {
+        let is_plain = matches!(tree.kind, Kind::Scalar(_)) && tree.variables().is_none();
+        match self.has_variables && !is_plain {
+            true => self.masks(tree).without_values(message),
+            false => message,
         }
-        drop(last);
+    }
+
+    /// Returns the masks of a value and of the values inside it.
+    fn masks(&self, tree: &Tree) -> Rc<Masks> {
+        let key = (std::ptr::from_ref(tree), tree.position);
+        if let Some(known) = self.masks.borrow().get(&key) {
+            return known.clone();
+        }
         let all = RefCell::new((Masks::default(), HashSet::new()));
         tree.any(&|value| {
             if matches!(value.kind, Kind::Scalar(_)) {
-                let mask = self.mask(value);
                 let (masks, known) = &mut *all.borrow_mut();
-                let is_new =
-                    known.insert((mask.written.clone(), mask.shown.clone(), mask.value.clone()));
-                if is_new && !mask.is_empty() {
+                let mask = self.mask(value);
+                let id = (mask.written.clone(), mask.shown.clone(), mask.value.clone());
+                if known.insert(id) && !mask.is_empty() {
+                    // A shorter value is unlikely to be a secret, and would match unrelated text.
+                    if let Some(text) = mask.value.as_deref().filter(|text| text.len() >= 6) {
+                        masks.add_variable(text, self.shown(value));
+                    }
                     masks.add(mask);
                 }
             }
             false
         });
         let masks = Rc::new(all.into_inner().0);
-        let last = (std::ptr::from_ref(tree), tree.position, masks.clone());
-        self.last_inside.replace(Some(last));
+        self.masks.borrow_mut().insert(key, masks.clone());
         masks
     }
 
-    /// Returns the mask of the value `tree`. A text can have thousands of mistakes, so the last mask is kept.
-    fn mask(&self, tree: &Tree) -> Rc<Mask> {
+    /// Returns the mask of the scalar `tree`.
+    fn mask(&self, tree: &Tree) -> Mask {
         let written = tree.as_written();
-        let last = self.last.borrow().clone();
-        if let Some((_, mask)) =
-            last.filter(|(position, mask)| *position == tree.position && mask.written == written)
-        {
-            return mask;
-        }
         let ranges = self.hidden(&written, self.class(tree), true);
         let shown = format!("\"{}\"", with_stars(&written, ranges.clone()));
         let parts = ranges.into_iter().map(|range| written[range].trim());
@@ -205,14 +239,12 @@ impl Redactor {
         // A short word is no secret.
         let own = own.filter(|part| part.len() > SHORT && !self.is_known(part));
         let hidden = own.map(str::to_owned).collect();
-        let mask = Rc::new(Mask {
+        Mask {
+            value: value.map(str::to_owned),
             written,
             shown,
-            value: value.map(str::to_owned),
             hidden,
-        });
-        self.last.replace(Some((tree.position, mask.clone())));
-        mask
+        }
     }
 
     /// Returns the condition `code` with stars in place of the parts that may not be shown.
@@ -237,11 +269,10 @@ impl Redactor {
         })
     }
 
-    /// Returns a path in the file `tree` with stars in place of what may be a secret in its keys.
-    pub(super) fn path(&self, tree: &Tree, path: &str) -> String {
-        let (mut value, mut shown) = (Some(tree), String::new());
-        for step in steps(tree, path) {
-            value = value.and_then(|value| value.inside(step));
+    /// Returns a path in the file with stars in place of what may be a secret in its keys.
+    pub(super) fn path(&self, paths: &Paths<'_>, path: &str) -> String {
+        let mut shown = String::new();
+        for (step, value) in paths.values(path) {
             if step.starts_with('[') {
                 shown += step;
             } else {

@@ -60,7 +60,7 @@ impl<'s> Place<'s> {
     }
 
     /// Returns the places of the members of the map by their names.
-    pub(super) fn members(self) -> impl Fn(&str) -> Option<Self> {
+    pub(in super::super) fn members(self) -> impl Fn(&str) -> Option<Self> {
         let schemas = self.schemas();
         let names = self.names_of(&schemas);
         let keys = schemas.into_iter();
