@@ -5,6 +5,8 @@
 //! time. A thread that finds another tag in its part moves all counts to the main counter behind a
 //! lock, with [`take`](Sharded::take).
 
+use std::sync::LazyLock;
+
 use crate::sync::{AtomicU64, Ordering};
 
 const COUNT_BITS: u32 = 24;
@@ -49,8 +51,12 @@ pub(crate) fn parts() -> usize {
     if cfg!(all(test, shuttle)) {
         return 2;
     }
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    processors.next_power_of_two().min(64)
+    // The system reads several files to find the number, and a process may have thousands of counters.
+    static PARTS: LazyLock<usize> = LazyLock::new(|| {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        processors.next_power_of_two().min(64)
+    });
+    *PARTS
 }
 
 fn tag(word: u64) -> u64 {
