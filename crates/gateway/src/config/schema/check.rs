@@ -15,7 +15,9 @@ use super::{
         tree::{Kind, Tree},
         value::did_you_mean,
     },
-    EXACTLY_ONE, PARTIAL, alternatives, flatten, habit, largest, resolve, rule, unknown, words,
+    EXACTLY_ONE, alternatives,
+    facts::{AllFacts, Facts},
+    flatten, habit, largest, rule, unknown, words,
 };
 
 /// Checks the value at `reader` against the root schema `schema`. Returns the valid part of the value, or `None`
@@ -24,11 +26,17 @@ pub(in super::super) fn check<'t>(
     schema: &Value,
     reader: &ValueReader<'t>,
 ) -> Option<Cow<'t, Tree>> {
-    Checker { root: schema }.check(schema, reader)
+    let facts = AllFacts::new(schema);
+    Checker {
+        root: schema,
+        facts,
+    }
+    .check(schema, reader)
 }
 
 struct Checker<'s> {
     root: &'s Value,
+    facts: AllFacts<'s>,
 }
 
 impl<'s> Checker<'s> {
@@ -37,27 +45,24 @@ impl<'s> Checker<'s> {
         if reader.tree.ambiguous_number().is_some() {
             return None;
         }
-        // Is beside a reference if a key limits a type of its own.
-        if matches!(reader.tree.kind, Kind::List(_)) && schema.get("minItems").is_some() {
+        let facts = self.facts.of(schema);
+        if facts.needs_items && matches!(reader.tree.kind, Kind::List(_)) {
             reader.nonempty()?;
         }
-        let schema = resolve(self.root, schema);
+        let schema = facts.schema;
         if reader.tree.unset().is_some() {
             self.check_unset(schema, reader);
             return None;
         }
-        // Few values have a choice.
-        if schema.get("type").is_none()
-            && let Some(alternatives) = alternatives(schema)
-        {
-            return self.check_choice(&flatten(self.root, alternatives), reader);
+        if let Some(choice) = &facts.choice {
+            return self.check_choice(choice, reader);
         }
         if !accepts_type(schema, reader.tree) {
             reader.wrong_type(&type_name(schema), habit::value(schema, reader));
             return None;
         }
         match &reader.tree.kind {
-            Kind::Map { .. } if schema.get("type").is_some() => self.check_map(schema, reader),
+            Kind::Map { .. } if facts.has_type => self.check_map(&facts, reader),
             Kind::List(_) => self.check_list(schema, reader),
             _ => check_scalar(schema, reader).then_some(Cow::Borrowed(reader.tree)),
         }
@@ -107,27 +112,26 @@ impl<'s> Checker<'s> {
         }
     }
 
-    fn check_map<'t>(&self, schema: &'s Value, reader: &ValueReader<'t>) -> Option<Cow<'t, Tree>> {
-        let given = reader.tree.members()?;
-        let keys = schema.get("properties").and_then(Value::as_object);
-        let any = schema
-            .get("additionalProperties")
-            .filter(|any| any.is_object());
-        let names = schema.get("propertyNames");
+    fn check_map<'t>(&self, facts: &Facts<'s>, reader: &ValueReader<'t>) -> Option<Cow<'t, Tree>> {
+        let (given, schema) = (reader.tree.members()?, facts.schema);
         let mut valid = Vec::new();
-        if unknown::is_other(schema, given) {
+        let lacks = |key: &&str| !given.contains_key(*key);
+        let is_lacking = facts.required.iter().any(lacks);
+        if is_lacking && unknown::is_other(schema, given) {
             unknown::report_other(schema, given, reader);
             return None;
         }
-        let renamed = unknown::renamed(self.root, schema, given);
+        let renamed = is_lacking.then(|| unknown::renamed(self.root, schema, given));
+        let renamed = renamed.flatten();
         for (name, (position, value)) in given {
-            let Some(schema) = keys.and_then(|keys| keys.get(name)).or(any) else {
+            let known = facts.keys.and_then(|keys| keys.get(name));
+            let Some(schema) = known.or(facts.any) else {
                 let key = reader.key(name, *position, value);
                 unknown::report(self.root, schema, (name, renamed), &key);
                 continue;
             };
             // A member with an invalid name still exists, so that references to it are not unknown.
-            if let Some(names) = names {
+            if let Some(names) = facts.names {
                 let key = reader.key(name, *position, value);
                 check_text(names, name, &key);
             }
@@ -135,12 +139,16 @@ impl<'s> Checker<'s> {
                 valid.push((&**name, (*position, value)));
             }
         }
-        check_exactly_one(schema, given, reader);
-        check_dependencies(schema, given, reader);
-        unknown::check_required(schema, given, renamed, reader);
-        let mut required = unknown::required(schema);
-        let is_complete = required.all(|key| valid.iter().any(|(name, _)| *name == key));
-        if !is_complete && schema.get(PARTIAL).is_none() {
+        if facts.has_relations {
+            check_exactly_one(schema, given, reader);
+            check_dependencies(schema, given, reader);
+        }
+        if is_lacking {
+            unknown::check_required(schema, given, renamed, reader);
+        }
+        let mut required = facts.required.iter();
+        let is_complete = required.all(|key| valid.iter().any(|(name, _)| name == key));
+        if !is_complete && !facts.is_partial {
             return None;
         }
         let is_whole = |(_, (_, value)): &(_, (_, Cow<'_, _>))| matches!(value, Cow::Borrowed(_));

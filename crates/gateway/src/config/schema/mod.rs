@@ -6,6 +6,7 @@
 
 mod check;
 mod describe;
+mod facts;
 mod habit;
 #[cfg(test)]
 mod mutation_tests;
