@@ -57,15 +57,21 @@ downstreams: { a: { endpoints: [{ url: \"http://a\" }] } }
 routes: [{ name: r, match: { path: \"/{id}\" }, plan: { n: { downstream: a, ";
 
 /// Returns files with a number of mistakes, by what is wrong in them.
-fn wrong(count: usize) -> [(&'static str, String); 5] {
+fn wrong(count: usize) -> Vec<(&'static str, String)> {
     let parts = |part: &dyn Fn(usize) -> String| (0..count).map(part).collect::<String>();
     let node = |with: String| format!("{NODE}{with} }} }} }}]\n");
     let keys = parts(&|index| format!("k{index}: 1\n"));
     let tiers = parts(&|index| format!("t{index}, "));
     let query = parts(&|index| format!("q{index}: \"{{route.x}}\", "));
     let steps = parts(&|_| "{ static: 1 }, ".to_owned());
-    [
+    let flow = parts(&|index| format!("k{index}: 1, "));
+    let variables = parts(&|index| format!("q{index}: \"${{V{index}:-default{index} {{x}}}}\", "));
+    vec![
         ("unknown keys", format!("version: 1\n{keys}")),
+        (
+            "unknown keys on one line",
+            format!("version: 1\nserver: {{ {flow} }}\n"),
+        ),
         (
             "keys that are set twice",
             format!("version: 1\n{}", "k: 1\n".repeat(count)),
@@ -79,10 +85,69 @@ fn wrong(count: usize) -> [(&'static str, String); 5] {
             node(format!("request: {{ path: /, query: {{ {query} }} }}")),
         ),
         (
+            "mistakes in variables",
+            node(format!("request: {{ path: /, query: {{ {variables} }} }}")),
+        ),
+        (
             "steps without effect",
             node(format!("fallback: [{steps}], request: {{ path: / }}")),
         ),
+        (
+            "services without a section",
+            plans(count, &format!("version: 1\n{keys}"), &|index| {
+                format!("n{index}: {{ downstream: a, request: {{ path: / }} }}")
+            }),
+        ),
+        (
+            "nodes that need a text",
+            plans(count, SERVICE, &|index| {
+                let request = format!("request: {{ path: \"/{{route.id}}/{{query.q{index}}}\" }}");
+                format!("n{index}: {{ downstream: a, required: true, {request} }}")
+            }),
+        ),
+        (
+            "services that no node calls",
+            plans(1, &format!("{SERVICE}{}", services(count)), &|_| {
+                "n: { downstream: a, request: { path: / } }".to_owned()
+            }),
+        ),
+        ("acknowledgements without a warning", acknowledged(count)),
     ]
+}
+
+/// A file with a service, before its other parts.
+const SERVICE: &str = "version: 1\ndownstreams:\n  a: { endpoints: [{ url: \"http://a\" }] }\n";
+
+fn services(count: usize) -> String {
+    let service = |index| format!("  s{index}: {{ endpoints: [{{ url: \"http://a\" }}] }}\n");
+    (0..count).map(service).collect()
+}
+
+/// Returns a file that begins with `start` and has one plan, of which `node` returns the nodes.
+fn plans(count: usize, start: &str, node: &dyn Fn(usize) -> String) -> String {
+    let route = "routes:\n  - name: r\n    match: { path: \"/{id}\" }\n    plan:\n";
+    let nodes = (0..count).map(|index| format!("      {}\n", node(index)));
+    format!("{start}{route}{}", nodes.collect::<String>())
+}
+
+/// Returns a file with warnings, and with acknowledgements of others.
+fn acknowledged(count: usize) -> String {
+    let mut file = format!("{SERVICE}acknowledge:\n");
+    for index in 0..count {
+        let _ = writeln!(
+            file,
+            "  - {{ rule: never_fails, at: routes.x{index}.plan, reason: known }}"
+        );
+    }
+    file += "routes:\n";
+    for index in 0..count {
+        let _ = writeln!(
+            file,
+            "  - name: r{index}\n    match: {{ path: /r{index} }}\n    plan: {{ n: {{ downstream: a, \
+             request: {{ path: / }}, fallback: [{{ static: 1 }}] }} }}"
+        );
+    }
+    file
 }
 
 /// Returns the shortest time of the checks of a file.
