@@ -192,8 +192,8 @@ fn matched(file: &file::Match, reader: &ValueReader<'_>) -> (Option<Method>, Opt
 /// Returns the digest of the nodes at `reader` as they are written. The values of variables differ between
 /// machines and may be secret, so their names count in their place.
 fn digest(reader: &ValueReader<'_>) -> Uuid {
-    let text = reader.tree.to_written_json().to_string();
-    Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes())
+    let text = serde_json::to_vec(reader.tree).expect("values of a file have texts as keys");
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, &text)
 }
 
 /// Returns the limits of a plan's runs.

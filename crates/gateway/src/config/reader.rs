@@ -491,9 +491,14 @@ impl<'t> ValueReader<'t> {
         } else {
             before
         };
+        let length = self.path.len() + before.len() + step.len() + after.len();
+        let mut path = String::with_capacity(length);
+        for part in [&*self.path, before, step, after] {
+            path.push_str(part);
+        }
         Self {
             tree,
-            path: [&self.path, before, step, after].concat(),
+            path,
             position: tree.position,
             diagnostics: self.diagnostics,
             folders: self.folders,

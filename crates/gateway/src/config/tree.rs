@@ -7,6 +7,7 @@ mod quoted;
 mod tag;
 
 use indexmap::IndexMap;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 pub(super) use self::lines::Lines;
@@ -21,6 +22,22 @@ use super::{
 pub(super) struct Tree {
     pub(super) position: Position,
     pub(super) kind: Kind,
+    /// `true` if the value may be a secret although its key cannot hold one.
+    is_suspect: bool,
+    /// Number of characters before the text of a string: 1 for a quote. `None` if the file has the text in another form,
+    /// such as with escapes or on several lines.
+    indent: Option<usize>,
+    /// The quote around a string.
+    quote: Option<char>,
+    /// `true` for a null that the file does not write.
+    is_nothing: bool,
+    /// `None` for most values, of which a file has many.
+    details: Option<Box<Details>>,
+}
+
+/// Facts that few values have.
+#[derive(Clone, Debug, Default)]
+struct Details {
     /// The text in the file, if it has variables.
     written: Option<String>,
     /// The reason why the variables in the text have no value.
@@ -29,18 +46,9 @@ pub(super) struct Tree {
     ambiguous_number: Option<String>,
     /// The position of the anchor elsewhere in the file whose value this is.
     anchor: Option<Position>,
-    /// `true` if the value may be a secret although its key cannot hold one.
-    is_suspect: bool,
-    /// Number of characters before the text of a string: 1 for a quote. `None` if the file has the text in another form,
-    /// such as with escapes or on several lines.
-    indent: Option<usize>,
     /// Where the lines of a text on several lines start, or the parts of a quoted text with escapes: the number of
     /// characters before each, and its position.
     starts: Vec<(usize, Position)>,
-    /// The quote around a string.
-    quote: Option<char>,
-    /// `true` for a null that the file does not write.
-    is_nothing: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -62,22 +70,22 @@ impl Tree {
         Self {
             position,
             kind: Kind::Scalar(value),
-            written: Some(format!("${{{name}}}")),
-            unset: None,
-            ambiguous_number: None,
-            anchor: None,
             is_suspect: false,
             indent: None,
-            starts: Vec::new(),
             quote: None,
             is_nothing: false,
+            details: Some(Box::new(Details {
+                written: Some(format!("${{{name}}}")),
+                ..Details::default()
+            })),
         }
     }
 
     /// Makes `source` the source of the value and of all values inside it.
     pub(super) fn set_source(&mut self, source: usize) {
         self.position.source = source;
-        if let Some(anchor) = &mut self.anchor {
+        let details = self.details.as_mut();
+        if let Some(anchor) = details.and_then(|details| details.anchor.as_mut()) {
             anchor.source = source;
         }
         match &mut self.kind {
@@ -160,39 +168,50 @@ impl Tree {
     }
 
     fn with_kind(&self, kind: Kind) -> Self {
+        let details = self.details.clone().map(|mut details| {
+            details.ambiguous_number = None;
+            details.starts.clear();
+            details
+        });
         Self {
             kind,
             position: self.position,
-            written: self.written.clone(),
-            unset: self.unset.clone(),
-            ambiguous_number: None,
-            anchor: self.anchor,
             is_suspect: self.is_suspect,
             indent: self.indent,
-            starts: Vec::new(),
             quote: self.quote,
             is_nothing: false,
+            details,
         }
+    }
+
+    fn details_mut(&mut self) -> &mut Details {
+        self.details.get_or_insert_default()
     }
 
     /// Returns the reason why the value is not known: variables in it that have no value.
     pub(super) fn unset(&self) -> Option<&Unset> {
-        self.unset.as_ref()
+        self.details.as_ref()?.unset.as_ref()
     }
 
     /// Returns the text of a number in the file, such as `017`, if YAML 1.1 and YAML 1.2 read different values.
     pub(super) fn ambiguous_number(&self) -> Option<&str> {
-        self.ambiguous_number.as_deref()
+        self.details.as_ref()?.ambiguous_number.as_deref()
     }
 
     /// Returns the position of the anchor elsewhere in the file whose value this is.
     pub(super) fn anchor(&self) -> Option<Position> {
-        self.anchor
+        self.details.as_ref()?.anchor
+    }
+
+    /// Returns where the lines or the parts of a text start, as [`Details::starts`] has them.
+    fn starts(&self) -> &[(usize, Position)] {
+        let details = self.details.as_ref();
+        details.map_or(&[], |details| &details.starts)
     }
 
     /// Returns the position of the value, and those of the lines of its text: with `true` if the text is all of the line.
     pub(super) fn lines(&self) -> impl Iterator<Item = (Position, bool)> {
-        let lines = self.starts.iter().map(|(_, line)| {
+        let lines = self.starts().iter().map(|(_, line)| {
             let is_all = self.quote.is_none() && line.line != self.position.line;
             let source = self.position.source;
             (Position { source, ..*line }, is_all)
@@ -224,7 +243,7 @@ impl Tree {
 
     /// Returns `true` if this value and all values inside it are known.
     pub(super) fn is_known(&self) -> bool {
-        self.unset.is_none()
+        self.unset().is_none()
             && match &self.kind {
                 Kind::Scalar(_) => true,
                 Kind::List(items) => items.iter().all(Self::is_known),
@@ -269,16 +288,16 @@ impl Tree {
 
     /// Returns the text in the file, such as `${NAME}`, if it has variables.
     pub(super) fn variables(&self) -> Option<&str> {
-        self.written.as_deref()
+        self.details.as_ref()?.written.as_deref()
     }
 
     /// Returns the position of a character of a string, counted from 1. Returns the position of the value if the file has
     /// the text in another form.
     pub(super) fn position_of(&self, character: usize) -> Position {
-        let is_written = self.written.is_none();
+        let (is_written, starts) = (self.variables().is_none(), self.starts());
         let before = character.saturating_sub(1);
-        let after = self.starts.partition_point(|(start, _)| *start <= before);
-        let last = after.checked_sub(1).map(|last| &self.starts[last]);
+        let after = starts.partition_point(|(start, _)| *start <= before);
+        let last = after.checked_sub(1).map(|last| &starts[last]);
         if let Some((start, position)) = last.filter(|_| is_written) {
             return Position {
                 column: position.column + before - start,
@@ -296,22 +315,12 @@ impl Tree {
 
     /// Returns the value without positions.
     pub(super) fn to_json(&self) -> Value {
-        self.json(&|_, value| value.clone())
-    }
-
-    /// Returns the value without positions, with texts such as `${NAME}` as the file has them.
-    pub(super) fn to_written_json(&self) -> Value {
-        self.json(&|written, value| written.map_or_else(|| value.clone(), Value::from))
-    }
-
-    /// Returns the value with what `scalar` returns for each scalar and its text with variables.
-    fn json(&self, scalar: &dyn Fn(Option<&str>, &Value) -> Value) -> Value {
         match &self.kind {
-            Kind::Scalar(value) => scalar(self.variables(), value),
-            Kind::List(items) => items.iter().map(|item| item.json(scalar)).collect(),
+            Kind::Scalar(value) => value.clone(),
+            Kind::List(items) => items.iter().map(Self::to_json).collect(),
             Kind::Map { members, .. } => members
                 .iter()
-                .map(|(name, (_, value))| (name.clone(), value.json(scalar)))
+                .map(|(name, (_, value))| (name.clone(), value.to_json()))
                 .collect(),
         }
     }
@@ -330,8 +339,8 @@ impl Tree {
 
     /// Returns a scalar as the file has it, without quotes, and the type of any other value.
     pub(super) fn as_written(&self) -> String {
-        match (&self.kind, &self.written) {
-            (_, Some(written)) => written.clone(),
+        match (&self.kind, self.variables()) {
+            (_, Some(written)) => written.to_owned(),
             (Kind::Scalar(Value::String(text)), None) => text.clone(),
             (Kind::Scalar(value), None) if !value.is_null() => value.to_string(),
             _ => self.type_name().to_owned(),
@@ -360,13 +369,16 @@ impl Tree {
                     has_variables,
                 }) => {
                     let written = std::mem::replace(text, value);
-                    self.written = has_variables.then_some(written);
                     self.indent = self.indent.filter(|_| has_variables);
-                    self.starts.clear();
+                    let details = self.details_mut();
+                    details.written = has_variables.then_some(written);
+                    details.starts.clear();
                 }
                 Err(unset) => {
-                    self.written = Some(text.clone());
-                    self.unset = Some(unset);
+                    let written = text.clone();
+                    let details = self.details_mut();
+                    details.written = Some(written);
+                    details.unset = Some(unset);
                 }
             },
             Kind::Scalar(_) => {}
@@ -374,6 +386,21 @@ impl Tree {
             Kind::Map { members, .. } => members
                 .values_mut()
                 .for_each(|(_, value)| value.interpolate(env)),
+        }
+    }
+}
+
+/// Writes the value without positions. Texts such as `${NAME}` are as the file has them.
+impl Serialize for Tree {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match (&self.kind, self.variables()) {
+            (Kind::Scalar(_), Some(written)) => serializer.serialize_str(written),
+            (Kind::Scalar(value), None) => value.serialize(serializer),
+            (Kind::List(items), _) => serializer.collect_seq(items),
+            (Kind::Map { members, .. }, _) => {
+                let members = members.iter();
+                serializer.collect_map(members.map(|(name, (_, value))| (name, value)))
+            }
         }
     }
 }

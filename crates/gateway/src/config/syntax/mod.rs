@@ -11,7 +11,7 @@ use self::scanner::of_scanner;
 pub(super) use self::{
     comment::check_comments,
     foreign::{HELM, check_language},
-    repair::locate,
+    repair::{locate, position as position_of},
 };
 use super::diagnostic::Position;
 

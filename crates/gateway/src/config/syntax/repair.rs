@@ -111,7 +111,8 @@ pub(super) fn offset(text: &str, position: Position) -> Option<usize> {
     Some(start + column.map_or(line.len(), |(offset, _)| offset))
 }
 
-pub(super) fn position(text: &str, offset: usize) -> Position {
+/// Returns the position of an offset in bytes.
+pub(in super::super) fn position(text: &str, offset: usize) -> Position {
     let before = &text[..offset];
     let start = before.rfind('\n').map_or(0, |end| end + 1);
     Position {

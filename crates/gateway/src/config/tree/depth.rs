@@ -1,10 +1,7 @@
 //! Refuses files with very many open brackets before they are parsed, which takes quadratic time for them. The parser itself
 //! refuses blocks that are nested too deeply, in linear time.
 
-use super::super::{
-    diagnostic::Position,
-    syntax::{Certainty, SyntaxError},
-};
+use super::super::syntax::{Certainty, SyntaxError, position_of};
 
 /// Maximum number of open brackets. No file that the parser accepts has nearly as many.
 const MOST_BRACKETS: usize = 1_000;
@@ -15,25 +12,20 @@ const MOST_BRACKETS: usize = 1_000;
 /// does not close.
 pub(super) fn check_depth(text: &str) -> Result<(), SyntaxError> {
     let mut depth = 0_usize;
-    for (index, line) in text.lines().enumerate() {
-        for (column, one) in line.chars().enumerate() {
-            match one {
-                '{' | '[' => depth += 1,
-                '}' | ']' => depth = depth.saturating_sub(1),
-                _ => {}
-            }
-            if depth > MOST_BRACKETS {
-                return Err(SyntaxError {
-                    position: Position {
-                        line: index + 1,
-                        column: column + 1,
-                        ..Position::START
-                    },
-                    message: "lists and maps are nested too deeply".to_owned(),
-                    help: Some("use fewer levels"),
-                    certainty: Certainty::Exact,
-                });
-            }
+    // No other character has the bytes of a bracket.
+    for (at, one) in text.bytes().enumerate() {
+        match one {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MOST_BRACKETS {
+            return Err(SyntaxError {
+                position: position_of(text, at),
+                message: "lists and maps are nested too deeply".to_owned(),
+                help: Some("use fewer levels"),
+                certainty: Certainty::Exact,
+            });
         }
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::fmt;
 use indexmap::{IndexMap, map::Entry};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
-use serde_saphyr::{DuplicateKeyPolicy, Location, Spanned};
+use serde_saphyr::{DuplicateKeyPolicy, Location, MergeKeyPolicy, Spanned};
 
 use super::{
     super::{
@@ -15,7 +15,7 @@ use super::{
             Certainty, QUOTE_TAG, SyntaxError, check_comments, check_language, locate, position,
         },
     },
-    Kind, Tree,
+    Details, Kind, Tree,
     depth::check_depth,
     lines::Lines,
     quoted::{parts, quote},
@@ -56,6 +56,11 @@ impl Tree {
             // reports them along with other mistakes.
             strict_booleans: true,
             duplicate_keys: DuplicateKeyPolicy::PassThrough,
+            // For merge keys, the parser remembers the keys of all maps.
+            merge_keys: match text.contains("<<") {
+                true => MergeKeyPolicy::Merge,
+                false => MergeKeyPolicy::AsOrdinary,
+            },
             alias_limits: serde_saphyr::alias_limits! {
                 max_total_replayed_events: MOST_OF_ALIASES,
             },
@@ -74,9 +79,10 @@ impl Tree {
                     let escaped = self
                         .quote
                         .map(|quote| parts(text, quote, lines, self.position));
-                    self.starts = escaped
+                    let starts = escaped
                         .filter(|parts| !parts.is_empty())
                         .unwrap_or_else(|| starts(text, lines, self.position));
+                    self.details_mut().starts = starts;
                 }
             }
             Kind::Scalar(Value::Null) => {
@@ -91,7 +97,8 @@ impl Tree {
                     _ => return,
                 };
                 if is_ambiguous(written) {
-                    self.ambiguous_number = Some(written.to_owned());
+                    let written = written.to_owned();
+                    self.details_mut().ambiguous_number = Some(written);
                 }
             }
             Kind::List(items) => items.iter_mut().for_each(|item| item.compare_with(lines)),
@@ -178,15 +185,16 @@ impl From<Spanned<Kind>> for Tree {
         Self {
             position: position(spanned.referenced),
             indent: indent(&spanned.value, spanned.referenced),
-            starts: Vec::new(),
             quote: None,
             is_nothing: false,
             kind: spanned.value,
-            written: None,
-            unset: None,
-            ambiguous_number: None,
-            anchor: (spanned.referenced != spanned.defined).then(|| position(spanned.defined)),
             is_suspect: false,
+            details: (spanned.referenced != spanned.defined).then(|| {
+                Box::new(Details {
+                    anchor: Some(position(spanned.defined)),
+                    ..Details::default()
+                })
+            }),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Finds nodes that need a value as text and as an object.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use tower_fanout::Strategy;
 use tower_fanout_json::template::{Position, Reference};
@@ -66,7 +66,7 @@ type Placed<'u> = (usize, &'u Reference);
 struct Uses<'u> {
     values: Vec<Value<'u>>,
     /// The index of each value, by that of the value around it and the step to it.
-    steps: HashMap<(Option<usize>, String), usize>,
+    steps: HashMap<(Option<usize>, Cow<'u, str>), usize>,
     count: usize,
 }
 
@@ -84,7 +84,7 @@ impl<'u> Uses<'u> {
     fn add(&mut self, (own, position): (&'u Reference, Position)) -> Option<Contradiction<'u>> {
         let placed = (self.count, own);
         self.count += 1;
-        let mut value = self.value(None, own.root.to_string());
+        let mut value = self.value(None, own.root.to_string().into());
         let mut text = None;
         for step in &own.path {
             if own.default.is_none() {
@@ -94,7 +94,7 @@ impl<'u> Uses<'u> {
                 };
                 self.values[value].member.get_or_insert(placed);
             }
-            value = self.value(Some(value), step.clone());
+            value = self.value(Some(value), step.into());
         }
         let own_value = &mut self.values[value];
         let is_text = position != Position::Json;
@@ -115,7 +115,7 @@ impl<'u> Uses<'u> {
     }
 
     /// Returns the index of the value at `step` inside the value `around`.
-    fn value(&mut self, around: Option<usize>, step: String) -> usize {
+    fn value(&mut self, around: Option<usize>, step: Cow<'u, str>) -> usize {
         let new = self.values.len();
         let index = *self.steps.entry((around, step)).or_insert(new);
         if index == new {
