@@ -202,7 +202,7 @@ impl<'t> ValueReader<'t> {
             for (name, position) in map.tree.repeated() {
                 let (first, value) = &map.tree.members().expect("a map has the key")[name];
                 let key = map.key(name, *position, value);
-                let name = self.redactor().key(name, value);
+                let name = self.redactor().key(name);
                 key.duplicate(format!("duplicate key \"{name}\""), *first);
             }
         }

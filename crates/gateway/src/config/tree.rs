@@ -209,16 +209,6 @@ impl Tree {
         details.map_or(&[], |details| &details.starts)
     }
 
-    /// Returns the position of the value, and those of the lines of its text: with `true` if the text is all of the line.
-    pub(super) fn lines(&self) -> impl Iterator<Item = (Position, bool)> {
-        let lines = self.starts().iter().map(|(_, line)| {
-            let is_all = self.quote.is_none() && line.line != self.position.line;
-            let source = self.position.source;
-            (Position { source, ..*line }, is_all)
-        });
-        [(self.position, false)].into_iter().chain(lines)
-    }
-
     /// Returns `true` if the value may be a secret although its key cannot hold one.
     pub(super) fn is_suspect(&self) -> bool {
         self.is_suspect

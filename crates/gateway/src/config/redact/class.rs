@@ -1,7 +1,9 @@
-//! Classes of keys, by the values that they can hold.
+//! Classes of values, by what their keys can hold.
 
 use std::collections::HashSet;
 
+use serde_json::Value;
+use tower_fanout::nearest_name;
 use tower_fanout_json::template::Root;
 
 use super::{
@@ -10,29 +12,26 @@ use super::{
         schema::{self, Place},
         tree::{Kind, Tree},
     },
-    Redactor, SHORT, Value,
-    form::is_plain,
-    is_part, with_stars,
-    words::Words,
+    Redactor,
+    mask::{is_part, ranges, words},
 };
 
-/// A class of keys, by the values that they can hold.
+/// The beginning of a key or a certificate in PEM format.
+pub(in super::super) const PEM: &str = "-----BEGIN";
+
+/// A class of values, by what may be shown of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
-    /// A secret: the key is unknown, or is that of a secret, or the file chooses it, as that of a header or of JSON.
+    /// Nothing: the key is unknown, or is that of a secret, or the file chooses it, as that of a header or of JSON.
     Secret,
-    /// A text that is shorter than a secret: a boolean, the value of a misspelt key, or a text in place of a map.
-    Short,
-    /// A number, a duration, a size or an address.
-    Measure,
-    /// A name, a path or words of the format.
+    /// Words of the format and names that the file defines: another key may be meant, or a value has another type.
+    Known,
+    /// Words in the form of a name or a number.
     Text,
-    /// The path of a file.
-    File,
-    /// A URL.
-    Url,
-    /// A condition.
+    /// Names of a condition.
     Condition,
+    /// All: a number, or the path of a file.
+    Shown,
 }
 
 /// Words that mark a key as that of a secret.
@@ -56,29 +55,34 @@ pub(in super::super) fn is_secret(name: &str) -> bool {
     name.len() <= 64 && !name.ends_with("_file") && is_listed
 }
 
-/// Returns the class of the values at a place of the schema. In place of a list, one of its items may be written.
-fn class(place: Place<'_>, keys: &str) -> Class {
+/// Returns the class of `text` at a place of the schema. In place of a list, one of its items may be written.
+fn class(place: Place<'_>, keys: &str, text: &str) -> Class {
     let item = place.item().unwrap_or(place);
     let formats = [place.formats(), item.formats()].concat();
+    let is_measured = formats.iter().any(|format| MEASURES.contains(format))
+        || place.accepts_numbers()
+        || item.accepts_numbers();
     if keys.ends_with(".when") {
         Class::Condition
-    } else if keys.ends_with("_file") {
-        Class::File
-    } else if formats.contains(&"url") {
-        Class::Url
-    } else if formats.iter().any(|format| MEASURES.contains(format))
-        || place.accepts_numbers()
-        || item.accepts_numbers()
+    } else if keys.ends_with("_file") && is_path(text) || is_measured && is_measure(text) {
+        Class::Shown
+    } else if keys.ends_with("_file")
+        || formats.contains(&"url") && !is_url(text)
+        || is_measured && !is_like_measure(text)
     {
-        Class::Measure
-    } else if place.accepts_texts() || item.accepts_texts() {
+        Class::Known
+    } else if is_measured
+        || place.accepts_texts()
+        || item.accepts_texts()
+        || text.len() <= 5 && (place.accepts_scalars() || !item.keys().is_empty())
+    {
         Class::Text
     } else if place.accepts_scalars()
         || item.accepts_scalars()
         || !item.keys().is_empty()
         || public_member(item, "").is_some()
     {
-        Class::Short
+        Class::Known
     } else {
         Class::Secret
     }
@@ -93,14 +97,49 @@ fn public_member<'s>(place: Place<'s>, name: &str) -> Option<Place<'s>> {
     }
 }
 
-/// Returns the positions of values that keys of secrets have by an alias. They may be at any other key.
-fn anchors_of_secrets(tree: &Tree) -> HashSet<Position> {
-    let mut anchors = HashSet::new();
-    let root = Some(Place::root(schema::of_file()));
-    each(tree, root, "", &HashSet::new(), &mut |one| {
-        anchors.extend(one.tree.anchor().filter(|_| one.place.is_none()));
-    });
-    anchors
+/// Returns `true` for a text that begins like the path of a file, or ends like one. Other text may be the content.
+fn is_path(text: &str) -> bool {
+    let end = text.rsplit_once('.').map_or("", |(_, end)| end);
+    let is_extension =
+        (1..=5).contains(&end.len()) && end.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let is_name = |one: char| is_part(one) || "./~".contains(one);
+    // The other signs are in a secret in Base64.
+    (is_extension || text.starts_with(['/', '.', '~'])) && text.chars().all(is_name)
+}
+
+/// Returns `true` if `text` begins like a URL, or with a host and a port. Other text in place of a URL may be a secret.
+pub(in super::super) fn is_url(text: &str) -> bool {
+    let authority = &text[..text.find('/').unwrap_or(text.len())];
+    text.contains("://") || text.contains("${") || authority.contains(':') && is_host(authority)
+}
+
+/// Returns `true` for a host, of which a port may follow.
+fn is_host(text: &str) -> bool {
+    let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+    let is_name = |one: char| is_part(one) || ".{}$[]:".contains(one);
+    host.chars().all(is_name) && port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Returns `true` for a number, with a unit or without one, and for an address of numbers.
+fn is_measure(text: &str) -> bool {
+    let number = text.trim_start_matches(['+', '-', '[']);
+    let unit = number.trim_start_matches(|one: char| one.is_ascii_digit() || "._:]/".contains(one));
+    let digits = number.len() - unit.len();
+    let is_unit = unit.len() <= 3
+        && unit
+            .bytes()
+            .all(|one| one.is_ascii_alphabetic() || one == b'%');
+    (1..=21).contains(&digits) && is_unit || text.len() <= 21 && text.parse::<f64>().is_ok()
+}
+
+/// Returns `true` for a text that may be meant to be a number.
+fn is_like_measure(text: &str) -> bool {
+    let number = text.trim_start_matches(['+', '-', '[', '“', '‘']);
+    text.starts_with('$')
+        || number.starts_with(|first: char| first.is_ascii_digit())
+        || text.len() <= 5
+        || is_url(text)
+        || nearest_name(text, schema::vocabulary().iter().copied()).is_some()
 }
 
 /// A value of the tree with its key.
@@ -121,14 +160,13 @@ fn each<'t, 's>(
     visit: &mut impl FnMut(Visited<'t, 's>),
 ) {
     let place = place.filter(|_| !secrets.contains(&tree.position));
-    let keys = keys.to_owned();
     match &tree.kind {
         Kind::Scalar(_) => {}
         Kind::List(items) => {
             let inside = place.and_then(Place::item);
             items
                 .iter()
-                .for_each(|item| each(item, inside, &keys, secrets, visit));
+                .for_each(|item| each(item, inside, keys, secrets, visit));
         }
         Kind::Map { members, .. } => {
             let last = keys.rsplit('.').next().unwrap_or_default();
@@ -142,101 +180,101 @@ fn each<'t, 's>(
             }
         }
     }
+    let keys = keys.to_owned();
     visit(Visited { tree, place, keys });
 }
 
 impl Redactor {
-    /// Adds the values and the names of `tree`.
-    pub(super) fn add(&mut self, tree: &Tree) {
-        self.names.extend(Root::RESERVED.map(str::to_owned));
-        let root = Some(Place::root(schema::of_file()));
-        let mut not_names = Vec::new();
-        each(tree, root, "", &anchors_of_secrets(tree), &mut |one| {
-            let class = match one.place {
-                Some(place) if !one.tree.is_suspect() => class(place, &one.keys),
-                // Another key may be meant.
-                Some(_) => Class::Short,
-                None => Class::Secret,
-            };
-            match &one.tree.kind {
-                Kind::Scalar(_) => not_names.extend(self.add_scalar(&one, class)),
-                Kind::Map { members, .. } => {
-                    let of_members = members.iter().map(|(name, (at, value))| (name, at, value));
-                    let repeated = one.tree.repeated().iter();
-                    let repeated = repeated.map(|(name, at)| (name, at, one.tree));
-                    for (name, position, value) in of_members.chain(repeated) {
-                        let is_name = self.add_key(name, *position, value);
-                        // Other messages have the names that the file chooses.
-                        if !is_name && one.place.is_none_or(Place::has_names) {
-                            let class = self.class_of_key(name, value);
-                            not_names.push((name.clone(), class));
-                        }
-                    }
-                }
-                Kind::List(_) => {}
-            }
+    /// Creates the redactor of a configuration.
+    pub(in super::super) fn new(tree: &Tree) -> Self {
+        let root = || Some(Place::root(schema::of_file()));
+        // The value of an anchor is also that of a secret, and may be at any other key.
+        let mut secrets = HashSet::new();
+        each(tree, root(), "", &HashSet::new(), &mut |one| {
+            secrets.extend(one.tree.anchor().filter(|_| one.place.is_none()));
         });
-        not_names.retain(|(name, _)| name.len() > SHORT && !self.is_known(name));
-        let not_names = not_names.into_iter().map(|(name, class)| {
-            let hidden = self.hidden(&name, class, true);
-            let shown = with_stars(&name, hidden);
-            (name, shown)
+        let mut redactor = Self::default();
+        redactor.names.extend(Root::RESERVED.map(str::to_owned));
+        each(tree, root(), "", &secrets, &mut |one| {
+            redactor.add_names(&one)
         });
-        self.not_names = not_names.collect();
-        self.not_names
-            .sort_by(|(one, _), (other, _)| other.len().cmp(&one.len()).then(one.cmp(other)));
-        self.not_names.dedup();
-        self.words = Words::default();
-        for (index, (name, _)) in self.not_names.iter().enumerate() {
-            self.words.add(index, name);
-        }
+        each(tree, root(), "", &secrets, &mut |one| redactor.add(&one));
+        redactor
     }
 
-    /// Returns the class of a key. Without a value, a key that does not consist of words may be a secret in place of both.
-    pub(super) fn class_of_key(&self, name: &str, value: &Tree) -> Class {
-        let is_null = matches!(&value.kind, Kind::Scalar(value) if value.is_null());
-        let word = name.split(|one| !is_part(one)).next().unwrap_or_default();
-        let is_known = || is_plain(name) || self.is_near(word) || is_secret(word);
-        match is_null && name.len() > SHORT && !is_known() {
-            true => Class::Secret,
-            false => Class::Text,
-        }
-    }
-
-    /// Adds a key. Returns `true` if it is a name.
-    fn add_key(&mut self, name: &str, position: Position, value: &Tree) -> bool {
-        let class = self.class_of_key(name, value);
-        let is_line = false;
-        self.values.insert(position, Value { class, is_line });
-        let is_name = class == Class::Text && self.hidden(name, class, true).is_empty();
-        self.names.extend(is_name.then(|| name.to_owned()));
-        is_name
-    }
-
-    /// Adds a value. Returns its text if it is in place of a name, and is not a name.
-    fn add_scalar(&mut self, one: &Visited<'_, '_>, class: Class) -> Option<(String, Class)> {
-        for (position, is_line) in one.tree.lines() {
-            self.values.insert(position, Value { class, is_line });
-        }
-        self.has_variables |= one.tree.variables().is_some();
-        let text = one.tree.as_text()?;
-        if one.tree.variables().is_some() || class == Class::Secret {
-            return None;
-        }
+    /// Adds the names that a value defines.
+    fn add_names(&mut self, one: &Visited<'_, '_>) {
+        let text = one
+            .tree
+            .as_text()
+            .filter(|_| one.tree.variables().is_none());
+        let text = text.filter(|_| one.place.is_some()).unwrap_or_default();
         if one.keys == "match.path" {
             let parameters = text.split('{').skip(1);
             let parameters = parameters.filter_map(|rest| rest.split_once('}'));
-            let parameters = parameters.map(|(name, _)| name.trim_matches('*'));
-            let parameters = parameters.filter(|name| name.chars().all(is_part));
-            self.names.extend(parameters.map(str::to_owned));
+            parameters.for_each(|(name, _)| self.add_name(name.trim_matches('*')));
+        } else if one.keys.ends_with(".name") {
+            self.add_name(text);
         }
-        if !one.keys.ends_with(".name") {
-            return None;
+        let has_names = one.place.is_some_and(Place::has_names);
+        for (name, (_, value)) in one
+            .tree
+            .members()
+            .into_iter()
+            .flatten()
+            .filter(|_| has_names)
+        {
+            // Without a value, a key may be a secret in place of both.
+            if !matches!(value.kind, Kind::Scalar(Value::Null)) {
+                self.add_name(name);
+            }
         }
-        if !self.hidden(text, Class::Text, true).is_empty() {
-            return Some((text.to_owned(), Class::Text));
+    }
+
+    fn add_name(&mut self, name: &str) {
+        if name.chars().all(|one| is_part(one) || one == '.') {
+            self.names.extend(words(name).map(str::to_owned));
         }
-        self.names.insert(text.to_owned());
-        None
+    }
+
+    /// Adds the classes of a value and of the keys in it.
+    fn add(&mut self, one: &Visited<'_, '_>) {
+        let members = one.tree.members().into_iter().flatten();
+        let keys = members.map(|(name, (position, _))| (name, position));
+        let repeated = one
+            .tree
+            .repeated()
+            .iter()
+            .map(|(name, position)| (name, position));
+        for (name, position) in keys.chain(repeated) {
+            self.classes.insert(*position, Class::Text);
+            self.add_odd(name);
+        }
+        if !matches!(one.tree.kind, Kind::Scalar(_)) {
+            return;
+        }
+        self.has_variables |= one.tree.variables().is_some();
+        let written = one.tree.as_written();
+        let class = match one.place {
+            Some(_) if one.tree.is_suspect() => Class::Known,
+            Some(place) => class(place, &one.keys, &written),
+            None => Class::Secret,
+        };
+        self.classes.insert(one.tree.position, class);
+        if class != Class::Shown {
+            self.add_odd(&written);
+        }
+    }
+
+    /// Adds the words of `text` that have not the form of a name, except for names of variables.
+    fn add_odd(&mut self, text: &str) {
+        let is_variable = |start: usize| text[..start].ends_with("${");
+        let words = ranges(text).filter(|range| !is_variable(range.start));
+        let odd = words.map(|range| &text[range]);
+        let odd = odd
+            .filter(|word| !self.is_harmless(word, true))
+            .map(str::to_owned);
+        let odd: Vec<_> = odd.collect();
+        self.odd.extend(odd);
     }
 }

@@ -78,7 +78,7 @@ pub(super) fn report_other(
     };
     let expected = quoted(required(schema).map(str::to_owned).collect());
     let got = given.iter();
-    let got = got.map(|(name, (_, value))| reader.redactor().key(name, value));
+    let got = got.map(|(name, _)| reader.redactor().key(name));
     let got = quoted(got.collect());
     let message = format!("expected a map with the keys {expected}, got one with {got}");
     let help = "move it to the key that it belongs to, or correct its keys".to_owned();
@@ -179,6 +179,6 @@ pub(super) fn report<'s>(
         let are_few = (1..=FEW).contains(&keys.len());
         are_few.then(|| format!("expected {}", any_of(Vec::new(), &keys)))
     });
-    let name = key.redactor().key(name, key.tree);
+    let name = key.redactor().key(name);
     key.error_with_help("unknown_key", format!("unknown key \"{name}\""), help);
 }
