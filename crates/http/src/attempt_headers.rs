@@ -4,9 +4,8 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
-use tokio::time::Instant;
 use tower::Layer;
-use tower_fanout_layers::{Call, WithCall, timeout::TimeoutConfig};
+use tower_fanout_layers::{Call, WithCall, clock, timeout::TimeoutConfig};
 
 use crate::{
     service::{EditRequest, RequestEdit},
@@ -86,7 +85,7 @@ impl AttemptHeadersLayer {
     fn remaining(&self, call: &Call) -> Option<Duration> {
         let deadline = call
             .deadline
-            .map(|deadline| deadline.remaining(Instant::now()));
+            .map(|deadline| deadline.remaining(clock::now()));
         let attempt = self.attempt_timeout.and_then(|timeout| {
             let lifted = timeout.last_attempt_uses_deadline && call.last_attempt;
             (!lifted || deadline.is_none()).then_some(timeout.timeout)
@@ -171,6 +170,7 @@ fn write_parent(headers: &mut HeaderMap) {
 mod tests {
     use std::convert::Infallible;
 
+    use tokio::time::Instant;
     use tower::{ServiceExt, service_fn};
     use tower_fanout_layers::{CallContext as _, Deadline};
 

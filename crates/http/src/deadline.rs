@@ -15,9 +15,8 @@
 use std::{error::Error, fmt, time::Duration};
 
 use http::{HeaderMap, HeaderName, Request};
-use tokio::time::Instant;
 use tower::Layer;
-use tower_fanout_layers::{CallContext as _, Deadline, Event};
+use tower_fanout_layers::{CallContext as _, Deadline, Event, clock};
 
 use crate::{
     attempt_headers::TIMEOUT,
@@ -160,7 +159,7 @@ impl<B> RequestEdit<Request<B>> for InboundDeadlineLayer {
 
 /// Sets the deadline of the call to the earlier of its own and `timeout` from now.
 fn shorten<B>(request: &mut Request<B>, timeout: Duration) {
-    let requested = Deadline::after(Instant::now(), timeout);
+    let requested = Deadline::after(clock::now(), timeout);
     if let Some(call) = request.call_mut() {
         call.deadline = match (call.deadline, requested) {
             (Some(current), Some(requested)) => Some(current.min(requested)),
@@ -195,7 +194,7 @@ mod tests {
     async fn below(layer: InboundDeadlineLayer, request: Request<()>) -> (Duration, HeaderMap) {
         let inspect = service_fn(|request: Request<()>| async move {
             let deadline = request.call().deadline.unwrap();
-            let remaining = deadline.remaining(Instant::now());
+            let remaining = deadline.remaining(clock::now());
             Ok::<_, Infallible>((remaining, request.headers().clone()))
         });
         let service = ServiceBuilder::new()

@@ -226,6 +226,7 @@ pub mod call_error;
 #[cfg(feature = "chaos")]
 pub mod chaos;
 pub mod classify;
+pub mod clock;
 mod clone;
 pub mod concurrency;
 pub mod config;
@@ -241,7 +242,6 @@ pub mod oneshot;
 pub mod panic;
 pub mod per_key;
 pub mod permit_scope;
-mod poll_clock;
 mod rejection;
 pub mod retry;
 mod sharded;

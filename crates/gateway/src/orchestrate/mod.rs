@@ -20,10 +20,9 @@ use http::{
 };
 use http_body::Body as _;
 use indexmap::IndexMap;
-use tokio::time::Instant;
 use tower_fanout::{
     Choice, FanOut, Run, SelectError, Strategy,
-    layers::{Call, Deadline},
+    layers::{Call, Deadline, clock},
 };
 use tower_fanout_http::{
     body::{BodyLimitConfig, read_body},
@@ -340,7 +339,7 @@ impl<'r> Job<'r> {
         let timeout = requested
             .timeout
             .map(|millis| Duration::from_millis(millis.into()));
-        let now = Instant::now();
+        let now = clock::now();
         let remaining = inbound
             .call
             .deadline

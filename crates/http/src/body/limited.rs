@@ -11,8 +11,8 @@ use std::{
 use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep_until};
-use tower_fanout_layers::Deadline;
+use tokio::time::{Sleep, sleep_until};
+use tower_fanout_layers::{Deadline, clock};
 
 use super::BodyError;
 
@@ -44,7 +44,7 @@ impl<B> LimitedBody<B> {
         Self {
             inner,
             remaining: max,
-            deadline: Deadline::after(Instant::now(), timeout),
+            deadline: Deadline::after(clock::now(), timeout),
             timer: None,
             failed: None,
             report: None,

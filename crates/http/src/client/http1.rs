@@ -22,6 +22,7 @@ use tokio::{
     runtime::{self, Handle},
     time::Instant,
 };
+use tower_fanout_layers::clock;
 
 use super::{
     ClientConfig, ClientError, body::PartialResponse, connect::Connector, interim::Interim,
@@ -121,7 +122,7 @@ impl Http1Pool {
 
     /// Removes the idle connection that this runtime has used last.
     fn take(&self) -> Option<Box<Connection>> {
-        let (now, runtime) = (Instant::now(), runtime_id());
+        let (now, runtime) = (clock::now(), runtime_id());
         let mut idle = self.idle();
         let own = idle.iter_mut().find(|idle| idle.runtime == runtime)?;
         // The task of the pool closes expired connections.
@@ -137,7 +138,7 @@ impl Http1Pool {
 
     /// Keeps `connection` for later calls, unless it cannot or must not be used again.
     fn put(self: &Arc<Self>, mut connection: Box<Connection>) {
-        let (now, runtime) = (Instant::now(), runtime_id());
+        let (now, runtime) = (clock::now(), runtime_id());
         connection.idle_since = now;
         connection.interim.end();
         if !connection.is_ready() || self.is_expired(&connection, now) {

@@ -15,6 +15,7 @@ use std::{
 };
 
 use tokio::time::{Instant, Sleep};
+use tower_fanout_layers::clock;
 
 use super::{CloseReason, ServerConfig, calls::Calls};
 
@@ -318,13 +319,13 @@ impl<'a> ConnectionTimeouts<'a> {
             timer.as_mut().reset(due);
         }
         if self.holding_since.is_some() {
-            let check = Instant::now() + HOLDING;
+            let check = clock::now() + HOLDING;
             if check < timer.deadline() {
                 timer.as_mut().reset(check);
             }
         }
         while timer.as_mut().poll(cx).is_ready() {
-            let now = Instant::now();
+            let now = clock::now();
             match next {
                 Some(next) if due <= now => return Poll::Ready(next),
                 _ if self.is_overdue(now) => {
@@ -339,7 +340,7 @@ impl<'a> ConnectionTimeouts<'a> {
     }
 
     fn begin_wait(&mut self, phase: Phase) {
-        let now = Instant::now();
+        let now = clock::now();
         if let Phase::WindowClosed(taken) = self.phase {
             let unread = self.activity.calls.unsent() > 0;
             self.interrupted = unread.then(|| (taken, now - self.since));
@@ -355,7 +356,7 @@ impl<'a> ConnectionTimeouts<'a> {
         if self.activity.calls.unsent() < MANY {
             self.holding_since = None;
         } else if self.holding_since.is_none() {
-            self.holding_since = Some(Instant::now());
+            self.holding_since = Some(clock::now());
         }
     }
 

@@ -13,6 +13,7 @@ use std::{
 };
 
 use tokio::time::{Instant, timeout_at};
+use tower_fanout_layers::clock;
 
 use super::wait_queue::{First, WaitQueue};
 
@@ -99,7 +100,7 @@ impl Client {
         // The budget is as of its last use, which is enough if it does not decide.
         let mut budget = match trusted {
             true => self.lock(),
-            false => self.budget(Instant::now()),
+            false => self.budget(clock::now()),
         };
         let allowed = trusted || budget.missing() <= 0.0;
         budget.in_flight += usize::from(allowed);
@@ -108,7 +109,7 @@ impl Client {
 
     /// Counts the end of a call.
     pub(super) fn end(&self, answered: bool) {
-        let mut budget = self.budget(Instant::now());
+        let mut budget = self.budget(clock::now());
         budget.in_flight = budget.in_flight.saturating_sub(1);
         let change = if answered { PER_ANSWER } else { -1.0 };
         budget.left = (budget.left + change).clamp(-BURST, BURST);

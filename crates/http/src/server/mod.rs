@@ -50,7 +50,13 @@ mod wait_queue;
 mod workers;
 
 use std::{
-    convert::Infallible, error::Error, future::Future, io, net::SocketAddr, sync::Arc,
+    convert::Infallible,
+    error::Error,
+    future::{Future, poll_fn},
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
     time::Duration,
 };
 
@@ -64,7 +70,10 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tower::Service;
-use tower_fanout_layers::config::{ConfigError, Validate};
+use tower_fanout_layers::{
+    clock,
+    config::{ConfigError, Validate},
+};
 
 #[cfg(feature = "tls")]
 pub use self::tls::ServerTls;
@@ -174,7 +183,7 @@ impl Server {
         let mut acceptor = Acceptor::new(listener, config.max_connections);
         let shared = Arc::new(Shared::new(config));
         let (stopping, stopped) = watch::channel(());
-        let mut stop = std::pin::pin!(async {
+        let mut stop = pin!(async {
             stop.await;
             stopping.send_replace(());
             sleep(LAST_REQUESTS).await;
@@ -195,7 +204,9 @@ impl Server {
             let stopped = Stop::new(stopped.clone());
             let serve = move |socket| async move {
                 // Called within the block, because a captured future would take its space twice.
-                let reason = connection::serve(shared, service, socket, peer, stopped).await;
+                let mut serving = pin!(connection::serve(shared, service, socket, peer, stopped));
+                // All layers of a request read the clock together.
+                let reason = poll_fn(|cx| clock::share(|| serving.as_mut().poll(cx))).await;
                 counted.close(reason);
                 drop(permit);
             };

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use tokio::time::Instant;
+use tower_fanout_layers::clock;
 
 /// Number of sent response bytes that show that the client reads: the default window of HTTP/2.
 pub(super) const PROGRESS: usize = 64 << 10;
@@ -33,7 +34,7 @@ impl Default for Reading {
 impl Reading {
     fn now(&self) -> u64 {
         // A connection does not last 500 million years.
-        self.start.elapsed().as_millis() as u64
+        clock::now().duration_since(self.start).as_millis() as u64
     }
 
     /// Records that `count` bytes were sent.

@@ -21,7 +21,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower::Service;
-use tower_fanout_layers::oneshot::Oneshot;
+use tower_fanout_layers::{clock, oneshot::Oneshot};
 
 use super::{
     activity::{Activity, InFlight, ResponseInFlight},
@@ -112,7 +112,8 @@ where
         let mut response = match this.response.take() {
             Some(response) => response,
             None => {
-                let Ok(response) = ready!(this.future.poll(cx));
+                // A request of HTTP/2 has a task of its own.
+                let Ok(response) = ready!(clock::share(|| this.future.poll(cx)));
                 if this.in_flight.as_ref().is_some_and(InFlight::may_close) {
                     *this.response = Some(response);
                     // Polled again after hyper has seen whether the service has dropped the body. If the rest

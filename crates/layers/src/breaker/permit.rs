@@ -10,9 +10,9 @@ use super::{
 };
 use crate::{
     classify::{Class, Failure},
+    clock::{self, Stopwatch},
     event::Events,
     permit_scope::Guard,
-    poll_clock::{self, Stopwatch},
     rejection::Rejection,
     sync::{Arc, AtomicU64, Ordering},
 };
@@ -113,7 +113,7 @@ impl Permit {
     /// Records a call that has ended in the current poll, whose cached time may therefore be used.
     #[inline(always)]
     pub(super) fn record(&mut self) {
-        self.record_once(poll_clock::now);
+        self.record_once(clock::polled);
     }
 
     #[inline(always)]
@@ -167,7 +167,7 @@ impl Permit {
 impl Drop for Permit {
     #[inline(always)]
     fn drop(&mut self) {
-        self.record_once(Instant::now);
+        self.record_once(clock::now);
     }
 }
 

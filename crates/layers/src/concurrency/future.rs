@@ -19,6 +19,7 @@ use super::{
 use crate::{
     call::CallContext,
     classify::Classify,
+    clock,
     deadline::later,
     event::{CallEvents, Event},
     oneshot::Oneshot,
@@ -130,7 +131,7 @@ where
             return Self::Rejected { rejection };
         }
         let deadline = call.deadline.map(crate::Deadline::instant);
-        let now = Instant::now();
+        let now = clock::now();
         match limiter.acquire(call.priority, deadline, task::Waker::noop(), now) {
             Err(rejection) => Self::Rejected { rejection },
             Ok(Admission::Granted(permit)) => Self::run(inner, request, permit, events),
@@ -168,7 +169,7 @@ where
             unreachable!("only a queued call waits for a permit");
         };
         let result = ready!(poll_permit(waiter, timer, *end, cx));
-        let waited = since.elapsed();
+        let waited = clock::now().saturating_duration_since(*since);
         let Replaced::Queued {
             service, request, ..
         } = self.state.as_mut().project_replace(State::Done)

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::{outcomes::OutcomeSet, stale::StaleStore};
 use crate::{
     classify::Class,
+    clock,
     deadline::Deadline,
     event::{FallbackKind, Sinks},
     rejection::BoxError,
@@ -68,7 +69,7 @@ impl<Req, Res, E> Chain<Req, Res, E> {
     pub(super) fn deadline(&self, deadline: Option<Deadline>) -> Option<Deadline> {
         let deadline = deadline.filter(|_| !self.reserve.is_zero())?;
         // A long reserve must leave most of the time to the call itself.
-        let third = deadline.remaining(Instant::now()) / 3;
+        let third = deadline.remaining(clock::now()) / 3;
         Some(deadline.before(self.reserve.min(third)))
     }
 }

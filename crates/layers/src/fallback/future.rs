@@ -9,7 +9,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
 use super::{
     chain::{Chain, Step, StepFuture},
@@ -17,10 +17,10 @@ use super::{
 };
 use crate::{
     classify::{Class, Classify, Failure},
+    clock::{self, Stopwatch},
     deadline::Deadline,
     event::{Event, Events},
     panic,
-    poll_clock::{self, Stopwatch},
     rejection::{BoxError, Rejection},
     timeout::MIN_USEFUL,
 };
@@ -144,7 +144,7 @@ where
                 return Some(Box::pin(std::future::ready(Ok(answer))));
             }
             Step::Stale(stale) => {
-                let recall = || stale.recall(self.request.as_ref()?, Instant::now());
+                let recall = || stale.recall(self.request.as_ref()?, clock::now());
                 let answer = self.catch_panic(index, recall)??;
                 return Some(Box::pin(std::future::ready(Ok(answer))));
             }
@@ -186,7 +186,7 @@ where
         let Some(request) = &self.request else { return };
         for step in self.chain.steps() {
             if let Step::Stale(stale) = step {
-                let remember = || stale.remember(request, answer, Instant::now());
+                let remember = || stale.remember(request, answer, clock::now());
                 // A panic of the store must not fail a call that has succeeded.
                 let _ = panic::catch(remember);
             }
@@ -194,7 +194,7 @@ where
     }
 
     fn has_time(&self) -> bool {
-        (self.deadline).is_none_or(|deadline| deadline.remaining(Instant::now()) >= MIN_USEFUL)
+        (self.deadline).is_none_or(|deadline| deadline.remaining(clock::now()) >= MIN_USEFUL)
     }
 
     /// Returns the response of a step if it is a success, else `None`. An `answer` of `None` is a panic.
@@ -317,7 +317,7 @@ where
                 panic!("polled after completion");
             };
             let Some(current) = step_future else { break };
-            poll_clock::forget();
+            clock::forget();
             let poll = panic::catch(|| current.as_mut().poll(cx));
             // `None` is a panic, which the chain treats as a failure of the step.
             let answer = ready!(poll.map_or(Poll::Ready(None), |poll| poll.map(Some)));

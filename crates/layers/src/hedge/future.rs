@@ -17,10 +17,10 @@ use crate::{
     breaker,
     call::{Call, CallContext},
     classify::{Cause, Class, Classify},
+    clock,
     deadline::later,
     event::Event,
     oneshot::Oneshot,
-    poll_clock,
     retry::{Reserved, Spent},
     shared_service::SharedService,
     sync::Arc,
@@ -121,7 +121,7 @@ where
             call,
             sent: 1,
             max_hedges,
-            since: Instant::now(),
+            since: clock::now(),
             primary: Some(hedge.inner.call(request)),
             hedges: Vec::new(),
             first_failure: None,
@@ -285,25 +285,25 @@ where
     /// The cached time is cleared before each inner poll and read only directly after it, because an inner
     /// poll may have cached a time that is old by now.
     fn poll_attempts(&mut self, cx: &mut task::Context<'_>) -> Option<End<S::Response, S::Error>> {
-        poll_clock::forget();
+        clock::forget();
         if let Some(primary) = self.primary.as_mut().as_pin_mut() {
             if let Poll::Ready(result) = primary.poll(cx) {
                 self.primary.set(None);
                 return Some(End {
                     result,
-                    elapsed: poll_clock::now() - *self.since,
+                    elapsed: clock::polled() - *self.since,
                     hedge: None,
                 });
             }
         }
         for index in 0..self.hedges.len() {
-            poll_clock::forget();
+            clock::forget();
             // In bounds, because the function returns right after it removes a hedge.
             if let Poll::Ready(result) = self.hedges[index].future.as_mut().poll(cx) {
                 let hedge = self.hedges.swap_remove(index);
                 return Some(End {
                     result,
-                    elapsed: poll_clock::now() - hedge.since,
+                    elapsed: clock::polled() - hedge.since,
                     hedge: Some(hedge.spent),
                 });
             }
@@ -325,12 +325,12 @@ where
         loop {
             // A layer below with the same budget may need the deposit in this poll.
             if this.core.shares_budget && !mem::replace(this.has_deposited, true) {
-                this.core.budget.deposit(Instant::now());
+                this.core.budget.deposit(clock::now());
             }
             let end = this.poll_attempts(cx);
             // The cached time is valid directly after an inner poll.
             if !mem::replace(this.has_deposited, true) {
-                this.core.budget.deposit(poll_clock::now());
+                this.core.budget.deposit(clock::polled());
             }
             if let Some(end) = end {
                 if let Some(result) = this.ended(end) {

@@ -18,6 +18,7 @@ use crate::{
     breaker,
     call::CallContext,
     classify::Classify,
+    clock,
     clone::{CloneRequest, CloneService},
     config::{ConfigError, Validate},
     event::{Events, Sinks},
@@ -138,7 +139,7 @@ impl Shared {
             HedgeDelay::Fixed(delay) => Some(*delay),
             HedgeDelay::Never => None,
             HedgeDelay::Quantile(quantile) => {
-                let now = Instant::now();
+                let now = clock::now();
                 let mut latencies = lock(self.latencies.as_ref()?);
                 let learned = latencies.quantile(quantile.quantile, quantile.min_samples, now)?;
                 Some(quantile.delay(learned))
@@ -149,7 +150,7 @@ impl Shared {
     /// Records the latency of a success.
     pub(super) fn learn(&self, latency: Duration) {
         if let Some(latencies) = &self.latencies {
-            lock(latencies).record(latency, Instant::now());
+            lock(latencies).record(latency, clock::now());
         }
     }
 }

@@ -14,7 +14,7 @@ use super::{
     shard::{HashedKey, Shard},
 };
 use crate::{
-    sharded,
+    clock, sharded,
     sync::{Arc, AtomicU64, Mutex, Ordering, lock},
 };
 
@@ -138,7 +138,7 @@ impl<K: Hash + Eq + Clone, L: Keyed> Map<K, L> {
             // Another thread was faster.
             return Some(known);
         }
-        shard.insert(key, Arc::clone(&layer), Instant::now());
+        shard.insert(key, Arc::clone(&layer), clock::now());
         place.keep();
         Some(layer)
     }

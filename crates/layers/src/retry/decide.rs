@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::{backoff, budget::Reserved, config::RetryConfig, layer::Shared};
 use crate::{
     call::Call,
     classify::{Class, Failure},
+    clock,
     event::RetryStopReason,
     rejection::Rejection,
 };
@@ -160,7 +159,7 @@ fn in_time(
 ) -> Result<Duration, RetryStopReason> {
     let needed = pause.saturating_add(config.min_useful);
     match call.deadline {
-        Some(deadline) if deadline.remaining(Instant::now()) < needed => {
+        Some(deadline) if deadline.remaining(clock::now()) < needed => {
             Err(RetryStopReason::Deadline)
         }
         _ => Ok(pause),

@@ -9,7 +9,6 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{
@@ -21,9 +20,9 @@ use crate::{
     breaker,
     call::CallContext,
     classify::{Class, Classify},
+    clock::{self, Stopwatch},
     deadline::later,
     event::{Event, Events, RetryStopReason},
-    poll_clock::{self, Stopwatch},
     rejection::Rejection,
     shared_service::SharedService,
     sync::Arc,
@@ -208,7 +207,7 @@ where
     ) {
         let is_kept = last.is_err() || !self.core.releases_responses;
         self.state.set(State::Pausing {
-            pause: (!pause.is_zero()).then(|| Timer::at(later(Instant::now(), pause))),
+            pause: (!pause.is_zero()).then(|| Timer::at(later(clock::now(), pause))),
             paid,
             last: is_kept.then_some(last),
         });
@@ -310,12 +309,12 @@ where
                 } => {
                     // A layer below with the same budget may need the deposit in this poll.
                     if this.core.shares_budget && !mem::replace(this.has_deposited, true) {
-                        this.core.budget.deposit(Instant::now());
+                        this.core.budget.deposit(clock::now());
                     }
                     let poll = watch.watch(|| future.poll(cx));
                     // The cached time is valid directly after the inner poll.
                     if !mem::replace(this.has_deposited, true) {
-                        this.core.budget.deposit(poll_clock::now());
+                        this.core.budget.deposit(clock::polled());
                     }
                     let result = ready!(poll);
                     let (elapsed, earlier) = (watch.elapsed(), earlier.take());

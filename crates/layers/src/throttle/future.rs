@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::layer::CallHistory;
-use crate::{classify::Classify, oneshot::Oneshot, poll_clock::Stopwatch, sync::Arc};
+use crate::{classify::Classify, clock::Stopwatch, oneshot::Oneshot, sync::Arc};
 
 pin_project! {
     /// The response future of [`Throttle`](super::Throttle).

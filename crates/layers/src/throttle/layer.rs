@@ -15,6 +15,7 @@ use crate::{
     breaker::{self, Window},
     call::CallContext,
     classify::{Class, Classify, Failure},
+    clock,
     clone::CloneService,
     config::{ConfigError, Validate},
     event::{Events, Sinks},
@@ -118,7 +119,7 @@ pub(super) struct CallHistory {
 
 impl CallHistory {
     fn rejection_probability(&self) -> f64 {
-        let tally = lock(&self.calls).sum(Instant::now());
+        let tally = lock(&self.calls).sum(clock::now());
         // `failed` counts the calls that were not accepted.
         let (made, accepted) = (tally.total as f64, (tally.total - tally.failed) as f64);
         ((made - self.config.k * accepted) / (made + 1.0)).clamp(0.0, self.config.max)
@@ -145,7 +146,7 @@ impl CallHistory {
     }
 
     fn add(&self, accepted: bool) {
-        lock(&self.calls).add(Tally::one(!accepted, false), Instant::now());
+        lock(&self.calls).add(Tally::one(!accepted, false), clock::now());
     }
 }
 

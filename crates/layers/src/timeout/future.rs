@@ -13,10 +13,10 @@ use tower_service::Service;
 
 use crate::{
     call::{Call, CallContext},
+    clock,
     deadline::{Deadline, later},
     event::{CallEvents, Sinks},
     oneshot::Oneshot,
-    poll_clock,
     rejection::Rejection,
     timer::Timer,
     upload::{Upload, Wait},
@@ -256,7 +256,7 @@ where
         }
         if let Some(inner) = this.inner.as_mut().as_pin_mut() {
             // The call is polled before the timer, so a response that is ready wins.
-            poll_clock::forget();
+            clock::forget();
             if let Poll::Ready(result) = inner.poll(cx) {
                 return Poll::Ready(result);
             }

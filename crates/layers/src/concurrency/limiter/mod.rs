@@ -27,6 +27,7 @@ use crate::{
     breaker,
     call::Priority,
     classify::{Cause, Class, Failure},
+    clock,
     permit_scope::Guard,
     rejection::Rejection,
     sync::{Arc, AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering, lock},
@@ -121,7 +122,7 @@ impl Limiter {
         let max = self.max();
         let is_free = |counts: Counts| counts.waiting == 0 && counts.running < max;
         self.add_if(ONE_RUNNING, is_free).then(|| Permit {
-            since: self.controller.is_some().then(Instant::now),
+            since: self.controller.is_some().then(clock::now),
             limiter: Arc::clone(self),
         })
     }
@@ -267,7 +268,7 @@ impl Limiter {
         let mut controller = lock(controller);
         let signal = Signal::of(class, elapsed, controller.config().unanswered);
         let max = signal
-            .and_then(|signal| controller.record(signal, self.in_flight(), Instant::now()))
+            .and_then(|signal| controller.record(signal, self.in_flight(), clock::now()))
             .filter(|max| *max != self.max());
         drop(controller);
         if let Some(max) = max {
@@ -366,7 +367,7 @@ impl Permit {
     /// Records the result of the call. `class` gets the duration of the call.
     pub(super) fn record(&mut self, class: impl FnOnce(Duration) -> Class) {
         if let Some(since) = self.since.take() {
-            let elapsed = since.elapsed();
+            let elapsed = clock::now().saturating_duration_since(since);
             self.limiter.record(class(elapsed), elapsed);
         }
     }
@@ -424,7 +425,7 @@ impl Waiter {
             limiter: Arc::clone(&self.limiter),
             since: None,
         };
-        Poll::Ready(Ok(permit.timed(Instant::now())))
+        Poll::Ready(Ok(permit.timed(clock::now())))
     }
 }
 
