@@ -48,7 +48,7 @@ pub(super) fn inbound(
     if others.any(|other| other != value) {
         return Some(Err(Replaced::Duplicate));
     }
-    Some(CorrelationId::accept(value.as_bytes()))
+    Some(CorrelationId::accept(value))
 }
 
 /// Returns the caller's id without validation.

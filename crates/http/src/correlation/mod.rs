@@ -32,7 +32,6 @@ mod layer;
 
 use std::fmt;
 
-use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use uuid::Uuid;
 
@@ -51,46 +50,47 @@ const MAX: usize = 128;
 
 /// The id of a request. Safe in headers, log lines and JSON without escaping. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct CorrelationId(Bytes);
+pub struct CorrelationId(HeaderValue);
 
 impl CorrelationId {
     /// Parses `id`. Returns `None` if it is not valid.
     #[must_use]
     pub fn parse(id: &str) -> Option<Self> {
-        Self::accept(id.as_bytes()).ok()
+        Self::accept(&HeaderValue::from_str(id).ok()?).ok()
     }
 
-    /// Parses `id`. Returns the reason for replacing it if it is not valid.
-    fn accept(id: &[u8]) -> Result<Self, Replaced> {
+    /// Parses `value`. Returns the reason for replacing it if it is not valid.
+    fn accept(value: &HeaderValue) -> Result<Self, Replaced> {
+        let id = value.as_bytes();
         let safe = |byte: &u8| byte.is_ascii_alphanumeric() || b"._:-".contains(byte);
         if !(1..=MAX).contains(&id.len()) {
             Err(Replaced::Length)
         } else if !id[0].is_ascii_alphanumeric() || !id.iter().all(safe) {
             Err(Replaced::Charset)
         } else {
-            Ok(Self(Bytes::copy_from_slice(id)))
+            Ok(Self(value.clone()))
         }
     }
 
     /// Creates a new id, a UUID version 7.
     #[must_use]
     pub fn generate() -> Self {
-        Self(Uuid::now_v7().to_string().into())
+        let mut buffer = Uuid::encode_buffer();
+        let id = Uuid::now_v7().hyphenated().encode_lower(&mut buffer);
+        Self(HeaderValue::from_str(id).expect("a UUID is a valid header value"))
     }
 
     /// Returns the id as a string.
     #[must_use]
     pub fn as_str(&self) -> &str {
         // Never fails, because an accepted id is ASCII.
-        std::str::from_utf8(&self.0).unwrap_or_default()
+        self.0.to_str().unwrap_or_default()
     }
 
     /// Returns the id as a header value.
     #[must_use]
     pub fn header_value(&self) -> HeaderValue {
-        // Never fails, because all accepted characters are valid in a header.
-        HeaderValue::from_maybe_shared(self.0.clone())
-            .unwrap_or_else(|_| HeaderValue::from_static(""))
+        self.0.clone()
     }
 }
 
