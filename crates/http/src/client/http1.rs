@@ -3,6 +3,10 @@
 //! hyper parses and writes the messages. The call that uses a connection also drives it: no task is spawned for
 //! an exchange. While a pool has idle connections of a runtime, one task of that runtime closes those that were idle
 //! for too long, and those that the downstream has closed.
+//!
+//! `hyper_util::client::pool::cache` (0.1.21) is not used. It keeps services that are dropped, but has no idle timeout,
+//! no maximum age, no maximum number of idle connections and no runtimes, and a struct cannot name its types.
+//! Each of its connections would need a task to drive it.
 
 use std::{
     future::{Future, poll_fn},
