@@ -11,6 +11,11 @@ use std::{
     time::Duration,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
 /// The way in which a candidate is started.
 #[derive(Clone, Copy)]
 pub(crate) enum Mode<'m> {
@@ -90,6 +95,17 @@ impl Candidate {
         Err(io::Error::other(format!(
             "{program} did not start:\n{logged}"
         )))
+    }
+
+    /// Stops the program by SIGTERM, and waits until it has ended.
+    pub(crate) fn stop(mut self) -> io::Result<()> {
+        let process = self.pid().try_into().map_err(io::Error::other)?;
+        kill(Pid::from_raw(process), Signal::SIGTERM)?;
+        let status = self.process.wait()?;
+        status
+            .success()
+            .then_some(())
+            .ok_or_else(|| io::Error::other(format!("the gateway has ended with {status}")))
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -22,8 +22,9 @@
 //! | `--counts` | only the counts of callgrind |
 //! | `--check` | compares instructions and allocations with `figures.txt`, and fails above 3 % of growth |
 //! | `--update` | writes `figures.txt` |
+//! | `--train` | only sends requests to the gateway, so that one that is built for it writes a profile: see `scripts/build-with-profile` |
 //!
-//! The last two do not run the hand-written fan-out, so they need no optimized bench:
+//! The last three do not run the hand-written fan-out, so they need no optimized bench:
 //! `cargo test -p tower-fanout-benches --bench gateway -- --check`.
 
 #[path = "../arguments.rs"]
@@ -46,7 +47,7 @@ mod stub;
 mod table;
 mod workbench;
 
-use std::{io, process::ExitCode};
+use std::{io, process::ExitCode, time::Duration};
 
 use arguments::{has, number};
 use by_hand_server::BY_HAND;
@@ -77,6 +78,8 @@ fn run() -> io::Result<ExitCode> {
         figures()?.write()?;
     } else if has("--counts") {
         table::print(&[], &Workbench::new()?.count_all()?);
+    } else if has("--train") {
+        Workbench::new()?.train(Duration::from_secs(4))?;
     } else if has("--bench") {
         measure()?;
     } else {

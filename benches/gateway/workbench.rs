@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -127,6 +128,16 @@ impl Workbench {
                 Candidate::start(mode, &self.binary, &arguments)
             }
         }
+    }
+
+    /// Sends requests to all routes of the gateway, each for `time`. Then stops the gateway, so that it writes its
+    /// profile.
+    pub(crate) fn train(&self, time: Duration) -> io::Result<()> {
+        let gateway = self.start(Kind::Gateway, Mode::Free)?;
+        for route in Route::all() {
+            self.load(&gateway, route, CONNECTIONS).run(time);
+        }
+        gateway.stop()
     }
 
     fn load(&self, candidate: &Candidate, route: Route, connections: usize) -> Load<'_> {
