@@ -34,6 +34,8 @@ pub(super) struct ValueReader<'t> {
     folders: &'t [PathBuf],
     /// The whole file.
     root: &'t Tree,
+    /// Length of the key at the end of the path, if its mistakes are reported and not those of the value.
+    key_length: usize,
 }
 
 impl<'t> ValueReader<'t> {
@@ -45,6 +47,7 @@ impl<'t> ValueReader<'t> {
             diagnostics,
             folders: &[],
             root: tree,
+            key_length: 0,
         }
     }
 
@@ -158,7 +161,12 @@ impl<'t> ValueReader<'t> {
 
     /// Returns what a library says about the value, with stars in place of what may be a secret.
     pub(super) fn masked(&self, text: &str) -> String {
-        self.redactor().masked(text, self.tree)
+        let text = self.redactor().masked(text, self.tree);
+        let key = &self.path[self.path.len() - self.key_length..];
+        match self.redactor().key(key) {
+            shown if shown == key => text,
+            shown => text.replace(key, &shown),
+        }
     }
 
     /// Reports a value that is not of the type `expected`, with a suggestion.
@@ -481,6 +489,7 @@ impl<'t> ValueReader<'t> {
     pub(super) fn key(&self, name: &str, position: Position, value: &'t Tree) -> Self {
         Self {
             position,
+            key_length: name.len(),
             ..self.child(value, [".", name, ""])
         }
     }
@@ -503,6 +512,7 @@ impl<'t> ValueReader<'t> {
             diagnostics: self.diagnostics,
             folders: self.folders,
             root: self.root,
+            key_length: 0,
         }
     }
 }

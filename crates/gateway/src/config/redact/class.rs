@@ -90,9 +90,8 @@ fn class(place: Place<'_>, keys: &str, text: &str) -> Class {
 
 /// Returns the place of the member `name`, if its value cannot be a secret.
 fn public_member<'s>(place: Place<'s>, name: &str) -> Option<Place<'s>> {
-    let key = name.strip_suffix("_file").unwrap_or(name);
     match place.is_key(name) {
-        true => place.member(name).filter(|_| !is_secret(key)),
+        true => place.member(name).filter(|_| !is_secret(name)),
         false => place.member(name).filter(|named| !named.accepts_scalars()),
     }
 }

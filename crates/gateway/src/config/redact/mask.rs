@@ -8,7 +8,7 @@ use super::{super::schema, Redactor, class::Class};
 const WORDS: &str = "string double null none defined undefined startingwith endingwith containing length default http https localhost";
 
 /// Texts of at most this length are no secrets.
-const SHORT: usize = 3;
+pub(super) const SHORT: usize = 3;
 
 /// Length of a word that is unlikely to be a secret in place of a name or a number.
 const LONGEST_WORD: usize = 5;

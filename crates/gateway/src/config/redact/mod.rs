@@ -37,6 +37,18 @@ struct Masks {
 }
 
 impl Masks {
+    /// Returns `message`, which quotes the value `tree`, with stars in place of words that may not be shown, and of parts
+    /// of such words, as a parser quotes them.
+    fn without_words(&self, message: &str, tree: &Tree) -> String {
+        let is_scalar = matches!(tree.kind, Kind::Scalar(_));
+        let is_part = |word: &str| self.words.iter().any(|hidden| hidden.contains(word));
+        let is_hidden = |word: &str| {
+            self.words.contains(word) || is_scalar && word.len() > mask::SHORT && is_part(word)
+        };
+        let found = mask::ranges(message).filter(|range| is_hidden(&message[range.clone()]));
+        mask::with_stars(message, found)
+    }
+
     /// Returns `message` with the text of the file, such as `${NAME}`, in place of the values of variables.
     fn without_values(&self, message: String) -> String {
         // A text of the file can contain a value, as a default. So the texts are inserted when no value is left, in
@@ -102,14 +114,25 @@ impl Redactor {
     /// value that may not be shown.
     pub(super) fn masked(&self, text: &str, tree: &Tree) -> String {
         let masks = self.masks(tree);
-        let text = masks.without_values(text.to_owned());
+        let text = masks.without_values(self.without_text(text, tree));
         // Before what they quote, messages have words of their own.
         let starts = [text.find(['"', '\'', '{', '}']), text.find(", got ")];
         let start = starts.into_iter().flatten().min();
         let (own, quoted) = text.split_at(start.unwrap_or(text.len()));
         match text.len() > LONGEST_MESSAGE {
             true => own.to_owned() + "…",
-            false => own.to_owned() + &without(quoted, &masks.words),
+            false => own.to_owned() + &masks.without_words(quoted, tree),
+        }
+    }
+
+    /// Returns `message` with the text of the value `tree` as it may be shown, if the text has an `@`: as a whole it may be a
+    /// secret, although its words are none.
+    fn without_text(&self, message: &str, tree: &Tree) -> String {
+        let written = tree.as_written();
+        let is_text = matches!(self.class(tree), Class::Known | Class::Text);
+        match is_text && written.contains('@') {
+            true => message.replace(&written, &self.shown(tree)),
+            false => message.to_owned(),
         }
     }
 

@@ -277,6 +277,45 @@ fn fault_i17_shows_no_secret_in_place_of_a_path_or_a_name() {
     }
 }
 
+#[test]
+fn fault_i17_shows_no_part_of_a_secret_that_a_message_quotes() {
+    let of_node = |part: &str| file("pem_file: a.pem", "auth: { jwt: main }", part);
+    let header = |name: &str| of_node(&format!("request: {{ path: /, headers: {{ {name}: x }} }}"));
+    let server = |part: &str| format!("version: 1\nserver: {{ {part} }}\n");
+    for (text, hidden) in [
+        (
+            of_node("request: { path: / }, when: \"query.t == 4fd1c0de9a7e3b55f00d\""),
+            "d1c0de",
+        ),
+        (
+            of_node("request: { path: / }, when: \"query.t == 'a' && 77correcthorse\""),
+            "horse",
+        ),
+        (
+            header("\"authorization: Bearer correct horse\""),
+            "correct horse",
+        ),
+        (
+            of_node(
+                "request: { method: POST, path: /, body: { '{\"token\": \"velvet quartz\"}': 1 } }",
+            ),
+            "velvet quartz",
+        ),
+        (
+            server("listen: \"postgres://admin:page@db/x\""),
+            "admin:page",
+        ),
+        (
+            server("cors: { origins: [\"https://admin:admin@x.y\"] }"),
+            "admin:admin",
+        ),
+    ] {
+        let output = outputs(&text);
+        assert!(output.contains("error["), "{text}\n{output}");
+        assert!(!output.contains(hidden), "{text}\n{output}");
+    }
+}
+
 /// Texts that are secrets in another place of the file, and parts of messages.
 #[test]
 fn fault_i17_shows_a_name_that_is_a_secret_elsewhere() {
@@ -322,6 +361,11 @@ fn fault_i17_shows_a_name_that_is_a_secret_elsewhere() {
     );
     assert!(
         output.contains("cannot read \"keys/no-such-file.pem\""),
+        "{output}"
+    );
+    let output = of("secret_file: /run/secrets/jwt", "a", "tiers: []");
+    assert!(
+        output.contains("cannot read \"/run/secrets/jwt\""),
         "{output}"
     );
     let server = "version: 1\nserver: { listen: \"0.0.0.0:8080 8080\" }\n";
