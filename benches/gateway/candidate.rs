@@ -105,7 +105,7 @@ impl Candidate {
         status
             .success()
             .then_some(())
-            .ok_or_else(|| io::Error::other(format!("the gateway has ended with {status}")))
+            .ok_or_else(|| io::Error::other(format!("the program has ended with {status}")))
     }
 
     pub(crate) fn pid(&self) -> u32 {

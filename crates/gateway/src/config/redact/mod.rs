@@ -45,8 +45,7 @@ impl Masks {
         let is_hidden = |word: &str| {
             self.words.contains(word) || is_scalar && word.len() > mask::SHORT && is_part(word)
         };
-        let found = mask::ranges(message).filter(|range| is_hidden(&message[range.clone()]));
-        mask::with_stars(message, found)
+        without(message, is_hidden)
     }
 
     /// Returns `message` with the text of the file, such as `${NAME}`, in place of the values of variables.
@@ -210,14 +209,14 @@ impl Redactor {
 
     /// Hides secrets in a diagnostic.
     fn redact(&self, diagnostic: &mut Diagnostic) {
-        diagnostic.message = without(&diagnostic.message, &self.odd);
+        diagnostic.message = without(&diagnostic.message, |word| self.odd.contains(word));
         let help = diagnostic.help.as_deref();
-        diagnostic.help = help.map(|help| without(help, &self.odd));
+        diagnostic.help = help.map(|help| without(help, |word| self.odd.contains(word)));
     }
 }
 
-/// Returns `text` with stars in place of the words in `hidden`.
-fn without(text: &str, hidden: &HashSet<String>) -> String {
-    let found = mask::ranges(text).filter(|range| hidden.contains(&text[range.clone()]));
+/// Returns `text` with stars in place of the words for which `is_hidden` returns `true`.
+fn without(text: &str, is_hidden: impl Fn(&str) -> bool) -> String {
+    let found = mask::ranges(text).filter(|range| is_hidden(&text[range.clone()]));
     mask::with_stars(text, found)
 }
